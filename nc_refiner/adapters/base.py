@@ -1,0 +1,149 @@
+"""The contract between `CalibratedRefiner` and a host: the hooks, in the order they are called."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..noise_level import NoiseLevel
+
+__all__ = ["RefinerAdapter", "Requirements", "Timesteps"]
+
+
+@dataclass(frozen=True)
+class Requirements:
+    """What an adapter can take; the refiner pads, windows or refuses accordingly and says so in the receipt.
+
+    Attributes:
+        min_frames, max_frames: frames per window; `max_frames = None` is any number.
+        size_multiple: height and width must be multiples of these.
+        default_strength, default_steps: used where the caller names none.
+        prompt, negative_prompt, guidance: whether the host can use them.
+    """
+
+    min_frames: int = 1
+    max_frames: int | None = None
+    size_multiple: tuple[int, int] = (1, 1)
+    default_strength: float = 0.6
+    default_steps: int = 30
+    prompt: bool = True
+    negative_prompt: bool = True
+    guidance: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class Timesteps:
+    """The timesteps a refinement runs, first to last, in the host's own units.
+
+    Attributes:
+        values: 1-D tensor, at least one entry.
+        num_inference_steps: steps of the whole schedule, of which `strength` keeps the last part.
+        strength: share of the schedule that is run, in (0, 1].
+    """
+
+    values: Tensor
+    num_inference_steps: int
+    strength: float
+
+    def __post_init__(self) -> None:
+        if self.values.ndim != 1 or len(self.values) == 0:
+            raise ValueError(
+                f"strength {self.strength} of {self.num_inference_steps} steps leaves no step to run; raise either"
+            )
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter(self.values)
+
+    @property
+    def first(self) -> Tensor:
+        """The initial denoising step `t`: where noise enters and where calibration happens."""
+        return self.values[0]
+
+
+class RefinerAdapter(ABC):
+    """One host, as `CalibratedRefiner` sees it. Latents are `(B, C, F, H, W)`; images are `F = 1`.
+
+    `evaluations` counts every evaluation of the host's network (a guided prediction may count twice); an adapter
+    adds to it where it calls the network. No hook may touch a global random state.
+    """
+
+    name: str = ""
+    requirements: Requirements = Requirements()
+    evaluations: int = 0
+
+    @property
+    @abstractmethod
+    def device(self) -> torch.device:
+        """Where latents live."""
+
+    @abstractmethod
+    def encode(self, frames: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Frames `(F, 3, H, W)` float32 in [0, 1] → reference latents `x_r` `(1, C, F', H', W')`."""
+
+    def condition(self, prompt: str | None = None, negative_prompt: str | None = None, **host: Any) -> Any:
+        """What the host's network is conditioned on; opaque to everyone else. Default: nothing."""
+        if host:
+            raise TypeError(f"{self.name or type(self).__name__} takes no further options, found {sorted(host)}")
+        return None
+
+    @abstractmethod
+    def timesteps(self, num_inference_steps: int, strength: float) -> Timesteps:
+        """The host's own rule for which steps `strength` in (0, 1] runs."""
+
+    def strength_at(self, timestep: float) -> float:
+        """The strength whose first step is (nearest to) `timestep`; for callers that think in timesteps."""
+        raise NotImplementedError(f"{self.name or type(self).__name__} takes `strength`, not a start timestep")
+
+    @abstractmethod
+    def noise_level(self, timestep: Tensor) -> NoiseLevel:
+        """α and σ of the latents that `predict_x0` and `step` see at `timestep`."""
+
+    @abstractmethod
+    def predict_x0(self, x_t: Tensor, timestep: Tensor, condition: Any, guidance_scale: float | None = None) -> Tensor:
+        """x̂₀ at `x_t`, guided as the host guides (`None`: the host's scale). Must not change any state."""
+
+    @abstractmethod
+    def step(
+        self, x_t: Tensor, x0: Tensor, timesteps: Timesteps, index: int, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """From `x_t` at `timesteps.values[index]` to the next noise level, given the estimate x̂₀."""
+
+    def denoise(
+        self,
+        x_t: Tensor,
+        timesteps: Timesteps,
+        condition: Any,
+        *,
+        guidance_scale: float | None = None,
+        generator: torch.Generator | None = None,
+        first_x0: Tensor | None = None,
+        on_step: Callable[[], None] | None = None,
+    ) -> Tensor:
+        """Run every step from `x_t`. Override where the host's solver owns the trajectory.
+
+        `first_x0`, if given, stands in for the first prediction (`reuse_prediction`); `on_step` is called after
+        each step.
+        """
+        for index, timestep in enumerate(timesteps):
+            reused = first_x0 if index == 0 else None
+            x0 = self.predict_x0(x_t, timestep, condition, guidance_scale) if reused is None else reused
+            x_t = self.step(x_t, x0, timesteps, index, generator)
+            if on_step is not None:
+                on_step()
+        return x_t
+
+    @abstractmethod
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents → frames `(F, 3, H, W)` float32 in [0, 1] on the CPU."""
+
+    def describe(self) -> dict[str, Any]:
+        """Facts for the receipt: versions, weights, precision."""
+        return {}

@@ -1,0 +1,50 @@
+"""Loading and writing the embedded model's weights: safetensors, half precision, the network's shape in the header."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import torch
+
+from .model import SpaceTimeUNet, UNetConfig
+
+__all__ = ["DEFAULT_WEIGHTS", "load_network", "save_network"]
+
+DEFAULT_WEIGHTS = Path(__file__).with_name("embedded.safetensors")
+
+
+def save_network(network: SpaceTimeUNet, path: Path) -> None:
+    """Write weights as float16 with the network's config in the header; beside the target first, then renamed."""
+    from safetensors.torch import save_file
+
+    tensors = {name: value.detach().cpu().half().contiguous() for name, value in network.state_dict().items()}
+    part = path.with_suffix(".part")
+    save_file(tensors, part, metadata={"config": json.dumps(network.config.as_dict())})
+    os.replace(part, path)
+
+
+def load_network(path: Path | str = DEFAULT_WEIGHTS) -> SpaceTimeUNet:
+    """Build the network a weight file describes, in float32 on the CPU, in eval mode, without gradients.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not a safetensors file of an embedded refiner.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no weights at {path}; reinstall nc_refiner or pass weights=PATH")
+    try:
+        with safe_open(path, framework="pt") as stored:
+            config = json.loads(stored.metadata()["config"])
+            tensors = {name: stored.get_tensor(name).float() for name in stored.keys()}  # noqa: SIM118
+    except (SafetensorError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is not a weight file of the embedded refiner ({error})") from error
+    config["channels"], config["blocks"] = tuple(config["channels"]), tuple(config["blocks"])
+    with torch.random.fork_rng(devices=[]):
+        network = SpaceTimeUNet(UNetConfig(**config))
+    network.load_state_dict(tensors)
+    return network.eval().requires_grad_(False)

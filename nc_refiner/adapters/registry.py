@@ -1,0 +1,66 @@
+"""Names → adapters: a decorator for ours, entry points `nc_refiner.adapters` for everyone else's."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from .base import RefinerAdapter
+
+__all__ = ["available", "create", "register"]
+
+GROUP = "nc_refiner.adapters"
+Factory = Callable[..., RefinerAdapter]
+
+_registered: dict[str, Factory] = {}
+_BUILT_IN = {"embedded": "nc_refiner.adapters.embedded"}
+
+
+def register(name: str) -> Callable[[Factory], Factory]:
+    """Decorator: make an adapter class, or a function that builds one, available under `name`.
+
+    Raises:
+        ValueError: the name is taken by another factory, or is empty.
+    """
+    if not name or name != name.strip().lower():
+        raise ValueError(f"adapter names are lower case and not empty, found {name!r}")
+
+    def decorate(factory: Factory) -> Factory:
+        if _registered.get(name, factory) is not factory:
+            raise ValueError(f"an adapter named {name!r} is already registered; choose another name")
+        _registered[name] = factory
+        return factory
+
+    return decorate
+
+
+def _entry_points() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=GROUP)}
+
+
+def available() -> list[str]:
+    """Every name `create` understands, sorted; nothing is imported to find out."""
+    return sorted({*_registered, *_BUILT_IN, *_entry_points()})
+
+
+def create(name: str, **options: Any) -> RefinerAdapter:
+    """Build the adapter registered under exactly `name`.
+
+    Raises:
+        KeyError: no such name; the message lists what there is.
+        TypeError: an option the adapter does not take.
+    """
+    if name not in _registered:
+        if name in _BUILT_IN:
+            import_module(_BUILT_IN[name])
+        else:
+            point = _entry_points().get(name)
+            if point is None:
+                near = difflib.get_close_matches(name, available(), n=1)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                raise KeyError(f"unknown refiner {name!r}; available: {', '.join(available())}{hint}")
+            _registered[name] = point.load()
+    return _registered[name](**options)

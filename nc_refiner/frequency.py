@@ -1,0 +1,82 @@
+"""Spatial low-pass filters over the last two axes: the published box mask, moved to the real FFT."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+__all__ = ["LowPass", "box_mask"]
+
+
+@lru_cache(maxsize=32)
+def box_mask(height: int, width: int, cutoff: float) -> Tensor:
+    """The authors' square box as a mask for `torch.fft.rfft2`: float64, `(height, width // 2 + 1)`, values 0, ½, 1.
+
+    The published mask keeps, after an fftshift, rows `[c − k, c + k)` with `c = height // 2`, `k = int(c · cutoff)`,
+    and columns alike. That half-open box `M` is not Hermitian (it keeps −k and drops +k), and the published code
+    takes the real part of the inverse; the same real filter is the average of `M(f)` and `M(−f)` built here.
+
+    Args:
+        height, width: spatial size, each ≥ 1.
+        cutoff: threshold frequency ν in [0, 1], as a fraction of Nyquist.
+
+    >>> box_mask(4, 4, 0.0).sum().item()
+    0.0
+    >>> box_mask(4, 4, 1.0).min().item()
+    1.0
+    """
+    kept_rows, kept_columns = _band(height, cutoff), _band(width, cutoff)
+    box = kept_rows[:, None] * kept_columns[None, :]
+    rows, columns = (-torch.arange(height)) % height, (-torch.arange(width)) % width
+    mirrored = box[rows][:, columns]
+    return ((box + mirrored) / 2)[:, : width // 2 + 1].contiguous()
+
+
+def _band(size: int, cutoff: float) -> Tensor:
+    half = size // 2
+    reach = int(half * cutoff)
+    frequency = (torch.arange(size) + half) % size - half
+    return ((frequency >= -reach) & (frequency < reach)).double()
+
+
+class LowPass:
+    """`L_ν`: keeps the spatial frequencies below `cutoff`.
+
+    `cutoff = 1` is the identity for every size (the published box is that for even sizes only: for odd ones it
+    drops a row or column). A box that keeps nothing is `empty`, and callers skip it so that no bit changes.
+
+    Args:
+        height, width: size of the last two axes of what will be filtered.
+        cutoff: ν in [0, 1].
+
+    Raises:
+        ValueError: `cutoff` outside [0, 1].
+    """
+
+    def __init__(self, height: int, width: int, cutoff: float):
+        if not 0 <= cutoff <= 1:
+            raise ValueError(f"cutoff is {cutoff}; it must lie in [0, 1] (a fraction of the Nyquist frequency)")
+        self.identity = cutoff == 1
+        self._size = (height, width)
+        self._mask = None if self.identity else box_mask(height, width, float(cutoff))
+        self.empty = self._mask is not None and not bool(self._mask.any())
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Filter `(…, H, W)`; half precision is transformed in float32 and handed back as it came.
+
+        >>> flat = torch.full((1, 8, 8), 3.0)
+        >>> torch.allclose(LowPass(8, 8, 0.5)(flat), flat)
+        True
+        """
+        if tuple(x.shape[-2:]) != self._size:
+            raise ValueError(f"this filter is for {self._size} (height, width), found {tuple(x.shape[-2:])}")
+        if self._mask is None:
+            return x
+        if self.empty:
+            return torch.zeros_like(x)
+        real = x if x.dtype in (torch.float32, torch.float64) else x.float()
+        mask = self._mask.to(device=x.device, dtype=real.dtype)
+        kept = torch.fft.irfft2(torch.fft.rfft2(real) * mask, s=self._size)
+        return kept.to(x.dtype)

@@ -1,0 +1,102 @@
+"""Random training crops: film and video runs as they are, photographs under an invented camera motion."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class ClipSampler:
+    """Draws `(B, 3, F, size, size)` clips in [0, 1] from a prepared cache folder.
+
+    Args:
+        cache: folder written by `sources.prepare`.
+        frames: frames per clip, at most `sources.SEGMENT_FRAMES`.
+        size: height and width of a crop in pixels.
+        seed: with a batch's number it decides that batch, so a resumed run sees the batches it would have seen.
+        weights: share of film, other video and photographs; what is absent passes its share on.
+    """
+
+    def __init__(self, cache: Path, frames: int, size: int, seed: int, weights: tuple[float, float, float]):
+        self.frames, self.size, self.seed = frames, size, seed
+        self.generator = torch.Generator()
+        film = [np.load(cache / "film.npy", mmap_mode="r")]
+        videos = [np.load(path, mmap_mode="r") for path in sorted(cache.glob("video_*.npy"))]
+        photos = [np.load(path) for path in sorted(cache.glob("photo_*.npy"))]
+        groups = list(zip(weights, (film, videos, photos), (self._run, self._run, self._photo), strict=True))
+        self.groups = [group for group in groups if group[1]]
+        self.weights = torch.tensor([group[0] for group in self.groups])
+
+    def _uniform(self, low: float, high: float) -> float:
+        return low + (high - low) * float(torch.rand((), generator=self.generator))
+
+    def _integer(self, limit: int) -> int:
+        return int(torch.randint(limit, (), generator=self.generator))
+
+    def batch(self, number: int, count: int) -> Tensor:
+        """Batch `number`: `count` clips, flipped and played backwards at random, brightness and contrast varied."""
+        self.generator.manual_seed(self.seed * 1_000_003 + number)
+        clips = []
+        for _ in range(count):
+            group = int(torch.multinomial(self.weights, 1, generator=self.generator))
+            _, arrays, draw = self.groups[group]
+            clip = draw(arrays[self._integer(len(arrays))])
+            if self._uniform(0, 1) < 0.5:
+                clip = clip.flip(-1)
+            if self._uniform(0, 1) < 0.5:
+                clip = clip.flip(1)
+            gain, offset = self._uniform(0.8, 1.2), self._uniform(-0.1, 0.1)
+            clips.append(((clip - 0.5) * gain + 0.5 + offset).clamp(0, 1))
+        return torch.stack(clips)
+
+    def _run(self, runs: np.ndarray) -> Tensor:
+        run = runs[self._integer(len(runs))]
+        height, width = run.shape[1:3]
+        factor = 2 if self._uniform(0, 1) < 0.45 and height >= 2 * self.size else 1
+        window = self.size * factor
+        top, left = self._integer(height - window + 1), self._integer(width - window + 1)
+        start = self._integer(len(run) - self.frames + 1)
+        crop = np.ascontiguousarray(run[start : start + self.frames, top : top + window, left : left + window])
+        clip = torch.from_numpy(crop).permute(3, 0, 1, 2).float() / 255
+        return F.avg_pool2d(clip, factor) if factor > 1 else clip
+
+    def _photo(self, photo: np.ndarray) -> Tensor:
+        """Pan, zoom and roll over a still; sampled at twice the size and averaged, so that it stays free of alias."""
+        height, width = photo.shape[:2]
+        scale = math.exp(self._uniform(math.log(1.0), math.log(3.0)))
+        reach = self.size * scale * 0.75 + 8
+        centre_y, centre_x = self._uniform(reach, height - reach), self._uniform(reach, width - reach)
+        speed = abs(self._uniform(-1, 1)) ** 2 * 6 * scale
+        heading = self._uniform(0, 2 * math.pi)
+        zoom, roll = self._uniform(-0.012, 0.012), self._uniform(-0.01, 0.01)
+        time = torch.arange(self.frames) - (self.frames - 1) / 2
+        y = (centre_y + speed * math.sin(heading) * time).clamp(reach, height - reach)
+        x = (centre_x + speed * math.cos(heading) * time).clamp(reach, width - reach)
+        grow, angle = scale * torch.exp(zoom * time), roll * time
+        axis = (torch.arange(2 * self.size) - self.size + 0.5) / 2
+        gy, gx = torch.meshgrid(axis, axis, indexing="ij")
+        cos, sin = angle.cos()[:, None, None], angle.sin()[:, None, None]
+        py = y[:, None, None] + grow[:, None, None] * (cos * gy + sin * gx)
+        px = x[:, None, None] + grow[:, None, None] * (cos * gx - sin * gy)
+        top, left = int(py.min().clamp(0)), int(px.min().clamp(0))
+        bottom, right = min(height, int(py.max()) + 2), min(width, int(px.max()) + 2)
+        patch = torch.from_numpy(np.ascontiguousarray(photo[top:bottom, left:right])).permute(2, 0, 1).float() / 255
+        grid = torch.stack([(px - left) / (right - left - 1), (py - top) / (bottom - top - 1)], dim=-1) * 2 - 1
+        source = patch[None].expand(self.frames, -1, -1, -1)
+        clip = F.grid_sample(source, grid, mode="bilinear", padding_mode="border", align_corners=True)
+        return F.avg_pool2d(clip, 2).transpose(0, 1)
+
+
+def validation_clips(cache: Path, size: int, frames: int) -> Tensor:
+    """Fixed centre crops `(V, 3, F, size, size)` of the held-out part of the film, at half its stored size."""
+    runs = np.load(cache / "validation.npy", mmap_mode="r")
+    window = 2 * size
+    top, left = (runs.shape[2] - window) // 2, (runs.shape[3] - window) // 2
+    crops = torch.from_numpy(np.ascontiguousarray(runs[:, :frames, top : top + window, left : left + window]))
+    clips = crops.permute(0, 4, 1, 2, 3).float() / 255
+    return F.avg_pool3d(clips, (1, 2, 2))
