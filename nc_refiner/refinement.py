@@ -87,7 +87,7 @@ class Refinement:
         on_step: Callable[[str], None] | None = None,
     ):
         self.adapter, self.calibration, self.settings = adapter, calibration, settings
-        self._on_step = on_step or (lambda stage: None)
+        self.on_step = on_step or (lambda stage: None)
         self.notes: list[str] = []
         self.seconds: dict[str, float] = {}
         self.windows: list[dict[str, Any]] = []
@@ -177,7 +177,7 @@ class Refinement:
                     guidance_scale=settings.guidance_scale,
                     generator=generator,
                     first_x0=calibrated.x0,
-                    on_step=lambda: self._on_step("denoise"),
+                    on_step=lambda: self.on_step("denoise"),
                 )
             with self._timed("decode"):
                 refined = how.undo(adapter.decode(latents))
@@ -198,7 +198,7 @@ class Refinement:
 
         def predict(latents: Tensor) -> Tensor:
             x0 = self.adapter.predict_x0(latents, self.timesteps.first, self._condition, scale)
-            self._on_step("calibrate")
+            self.on_step("calibrate")
             return x0
 
         level = self.adapter.noise_level(self.timesteps.first)

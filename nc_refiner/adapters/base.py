@@ -72,12 +72,14 @@ class RefinerAdapter(ABC):
     """One host, as `CalibratedRefiner` sees it. Latents are `(B, C, F, H, W)`; images are `F = 1`.
 
     `evaluations` counts every evaluation of the host's network (a guided prediction may count twice); an adapter
-    adds to it where it calls the network. No hook may touch a global random state.
+    adds to it where it calls the network. `owns_trajectory` says that `denoise` is the host's own solver and need not
+    equal the loop over `predict_x0` and `step`. No hook may touch a global random state.
     """
 
     name: str = ""
     requirements: Requirements = Requirements()
     evaluations: int = 0
+    owns_trajectory: bool = False
 
     @property
     @abstractmethod

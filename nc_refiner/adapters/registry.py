@@ -10,7 +10,7 @@ from typing import Any
 
 from .base import RefinerAdapter
 
-__all__ = ["available", "create", "register"]
+__all__ = ["available", "create", "diagnose", "register", "summary"]
 
 GROUP = "nc_refiner.adapters"
 Factory = Callable[..., RefinerAdapter]
@@ -53,6 +53,10 @@ def create(name: str, **options: Any) -> RefinerAdapter:
         KeyError: no such name; the message lists what there is.
         TypeError: an option the adapter does not take.
     """
+    return _factory(name)(**options)
+
+
+def _factory(name: str) -> Factory:
     if name not in _registered:
         if name in _BUILT_IN:
             import_module(_BUILT_IN[name])
@@ -63,4 +67,24 @@ def create(name: str, **options: Any) -> RefinerAdapter:
                 hint = f"; did you mean {near[0]!r}?" if near else ""
                 raise KeyError(f"unknown refiner {name!r}; available: {', '.join(available())}{hint}")
             _registered[name] = point.load()
-    return _registered[name](**options)
+    return _registered[name]
+
+
+def summary(name: str) -> str:
+    """First line of the documentation of what is registered under `name`; or why it cannot be imported."""
+    try:
+        text = _factory(name).__doc__ or ""
+    except ImportError as error:
+        return f"not usable: {error}"
+    return text.strip().split("\n", 1)[0]
+
+
+def diagnose(name: str) -> str:
+    """`ready`, or in a line why the adapter `name` cannot be built here without further options."""
+    try:
+        create(name)
+    except TypeError as error:
+        return f"needs options: {error}"
+    except Exception as error:  # a doctor reports whatever is wrong with a third party's adapter
+        return f"not usable: {' '.join(str(error).split()) or type(error).__name__}"
+    return "ready"

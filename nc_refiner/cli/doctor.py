@@ -1,0 +1,83 @@
+"""`nc-refiner doctor`: what is installed, what each refiner needs, which device and how much memory there is."""
+
+from __future__ import annotations
+
+import json
+import os
+from importlib import metadata
+from typing import Annotated, Any
+
+import torch
+import typer
+
+from ..adapters.registry import available, diagnose
+from ..receipt import versions
+
+__all__ = ["doctor"]
+
+PACKAGES = {
+    "torch": "required",
+    "safetensors": "required: the embedded refiner's weights",
+    "av": "required: writing video, reading what decord cannot",
+    "decord": "reading video (PyAV stands in where it is missing)",
+    "torchmetrics": "required: SSIM",
+    "diffusers": "diffusers pipelines: pip install nc_refiner[diffusers]",
+    "modelscope": "ModelScope video-to-video: pip install nc_refiner[modelscope]",
+    "xformers": "faster attention on a GPU where it has a kernel: pip install nc_refiner[xformers]",
+}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _memory() -> dict[str, float]:
+    found: dict[str, float] = {}
+    if hasattr(os, "sysconf") and "SC_AVPHYS_PAGES" in os.sysconf_names:
+        page = os.sysconf("SC_PAGE_SIZE")
+        found["ram_total_gib"] = round(page * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+        found["ram_free_gib"] = round(page * os.sysconf("SC_AVPHYS_PAGES") / 2**30, 1)
+    if torch.cuda.is_available():
+        free, total = torch.cuda.mem_get_info()
+        found["gpu_total_gib"], found["gpu_free_gib"] = round(total / 2**30, 1), round(free / 2**30, 1)
+    return found
+
+
+def examine() -> dict[str, Any]:
+    """Everything the doctor knows, JSON-ready."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
+    return {
+        "versions": versions(),
+        "packages": {name: {"version": _version(name), "for": use} for name, use in PACKAGES.items()},
+        "device": device,
+        "memory": _memory(),
+        "refiners": {name: diagnose(name) for name in available()},
+    }
+
+
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False) -> None:
+    """Show what is installed and what each refiner needs; exit code 1 if the default refiner cannot run."""
+    report = examine()
+    if as_json:
+        typer.echo(json.dumps(report, indent=2))
+    else:
+        _print(report)
+    if report["refiners"]["embedded"] != "ready":
+        raise typer.Exit(1)
+
+
+def _print(report: dict[str, Any]) -> None:
+    for name, value in report["versions"].items():
+        typer.echo(f"{name:<14} {value}")
+    typer.echo(f"{'device':<14} {report['device']}")
+    for name, value in report["memory"].items():
+        typer.echo(f"{name:<14} {value}")
+    typer.echo("\npackages")
+    for name, entry in report["packages"].items():
+        typer.echo(f"  {name:<14} {entry['version'] or 'not installed':<16} {entry['for']}")
+    typer.echo("\nrefiners")
+    for name, state in report["refiners"].items():
+        typer.echo(f"  {name:<14} {state}")

@@ -1,0 +1,22 @@
+"""`nc-refiner refiners`: what can stand behind `--refiner`."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from ..adapters.registry import available, summary
+
+__all__ = ["refiners"]
+
+
+def refiners(as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False) -> None:
+    """List the registered refiners."""
+    found = {name: summary(name) for name in available()}
+    if as_json:
+        typer.echo(json.dumps({"refiners": found}, indent=2))
+        return
+    for name, text in found.items():
+        typer.echo(f"{name:<14} {text}")

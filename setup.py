@@ -1,0 +1,47 @@
+"""Packaging of nc_refiner; tool settings are in pyproject.toml."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION: dict[str, str] = {}
+exec((HERE / "nc_refiner" / "_version.py").read_text(encoding="utf-8"), VERSION)
+
+REQUIRED = [
+    "torch>=2.4",
+    "numpy>=1.26",
+    "safetensors>=0.4.3",
+    "av>=14",
+    "decord>=0.6.0; platform_machine == 'x86_64' or platform_machine == 'AMD64'",
+    "pillow>=10.1",
+    "torchmetrics>=1.4",
+    "pyyaml>=6.0",
+    "typer>=0.12",
+    "rich>=13.7",
+]
+
+EXTRAS = {
+    "diffusers": ["diffusers>=0.35", "transformers>=4.46", "accelerate>=1.0"],
+    "modelscope": ["modelscope>=1.18", "torchsde>=0.2.6", "einops", "open_clip_torch==2.24.0", "imageio-ffmpeg"],
+    "xformers": ["xformers>=0.0.28"],
+    "dev": ["pytest>=8", "hypothesis>=6.100", "ruff>=0.8", "mypy>=1.11", "types-PyYAML"],
+}
+
+setup(
+    name="nc_refiner",
+    version=VERSION["__version__"],
+    description="Noise Calibration: SDEdit refiners that keep the content of the video they refine",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8") if (HERE / "README.md").exists() else "",
+    long_description_content_type="text/markdown",
+    packages=find_packages(include=["nc_refiner", "nc_refiner.*"]),
+    package_data={
+        "nc_refiner": ["py.typed"],
+        "nc_refiner.assets": ["*.mp4"],
+        "nc_refiner.adapters.embedded": ["*.safetensors", "MODEL_CARD.md"],
+    },
+    python_requires=">=3.10",
+    install_requires=REQUIRED,
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["nc-refiner=nc_refiner.cli.main:run"]},
+)

@@ -1,0 +1,87 @@
+"""The shipped model: what it is, that it denoises, and that its schedule is what it says."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from nc_refiner.adapters.embedded import EmbeddedRefiner
+from nc_refiner.adapters.embedded.model import SpaceTimeUNet, UNetConfig
+from nc_refiner.adapters.embedded.weights import DEFAULT_WEIGHTS, load_network, save_network
+
+
+def test_weights_are_small_and_described():
+    assert DEFAULT_WEIGHTS.stat().st_size < 16 * 2**20
+    assert DEFAULT_WEIGHTS.with_name("MODEL_CARD.md").is_file()
+
+
+def test_latents_are_a_lossless_transform_of_pixels(embedded):
+    frames = torch.rand((5, 3, 32, 48), generator=torch.Generator().manual_seed(0))
+    latents = embedded.encode(frames)
+    assert latents.shape == (1, 48, 5, 8, 12)
+    assert torch.allclose(embedded.decode(latents), frames, atol=1e-6)
+
+
+def test_schedule_is_variance_preserving_and_trailing(embedded):
+    timesteps = embedded.timesteps(10, 0.5)
+    assert timesteps.values.tolist() == [499, 399, 299, 199, 99]
+    levels = [embedded.noise_level(t) for t in timesteps]
+    assert all(math.isclose(level.norm, 1) for level in levels)
+    assert [level.sigma for level in levels] == sorted((level.sigma for level in levels), reverse=True)
+    assert embedded.timesteps(30, embedded.strength_at(599)).first == 599
+
+
+def test_estimates_are_close_to_a_clean_picture(embedded):
+    """A trained model removes most of the noise; an untrained one cannot."""
+    y, x = torch.meshgrid(torch.linspace(0, 1, 64), torch.linspace(0, 1, 64), indexing="ij")
+    frame = torch.stack([0.5 + 0.3 * torch.sin(5 * x), 0.5 + 0.3 * torch.cos(4 * y), 0.4 + 0.2 * x * y])
+    reference = embedded.encode(frame.expand(8, -1, -1, -1))
+    noise = torch.randn(reference.shape, generator=torch.Generator().manual_seed(1))
+    timestep = torch.tensor(299)
+    level = embedded.noise_level(timestep)
+    estimate = embedded.predict_x0(level.add_noise(reference, noise), timestep, None)
+    left = float((estimate - reference).square().mean()) * (level.alpha / level.sigma) ** 2
+    assert left < 0.1
+
+
+def test_evaluations_are_counted(embedded):
+    before = embedded.evaluations
+    embedded.predict_x0(torch.zeros(1, 48, 2, 8, 8), torch.tensor(100), None)
+    assert embedded.evaluations == before + 1
+
+
+@pytest.mark.parametrize(("steps", "strength", "words"), [(0, 0.5, "1…1000"), (10, 0.0, r"\(0, 1\]"), (3, 0.1, "no step")])
+def test_schedules_without_a_step_are_refused(embedded, steps, strength, words):
+    with pytest.raises(ValueError, match=words):
+        embedded.timesteps(steps, strength)
+
+
+def test_network_is_convolutional_in_time_and_exact_about_batches():
+    network = SpaceTimeUNet(UNetConfig(channels=(8, 8), blocks=(1, 1), embedding=16)).eval()
+    x = torch.randn((2, 48, 5, 8, 8), generator=torch.Generator().manual_seed(0))
+    phase = torch.tensor([0.2, 0.7])
+    with torch.no_grad():
+        both = network(x, phase)
+        for i in range(2):
+            assert torch.allclose(both[i : i + 1], network(x[i : i + 1], phase[i : i + 1]), atol=1e-5)
+        moved = network(torch.cat([x[:, :, :4], x[:, :, 4:] + 1], dim=2), phase)
+    assert not torch.equal(moved[:, :, 3], both[:, :, 3]), "a frame must see its neighbour"
+
+
+def test_weight_files_describe_themselves_and_are_checked(tmp_path, global_rng_untouched):
+    path = tmp_path / "tiny.safetensors"
+    config = UNetConfig(channels=(8, 16), blocks=(1, 1), embedding=16)
+    with torch.random.fork_rng():
+        network = SpaceTimeUNet(config)
+    save_network(network, path)
+    loaded = load_network(path)
+    assert loaded.config == config
+    assert EmbeddedRefiner(path, device="cpu").requirements.size_multiple == (8, 8)
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(ValueError, match="not a weight file"):
+        load_network(broken)
+    with pytest.raises(FileNotFoundError, match="reinstall"):
+        load_network(tmp_path / "absent.safetensors")

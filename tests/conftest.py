@@ -1,0 +1,39 @@
+"""Shared fixtures: quiet threads, an untrained embedded network with real weights, the optional clip collection."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import settings
+
+from nc_refiner.adapters.embedded import EmbeddedRefiner
+
+torch.set_num_threads(1)
+settings.register_profile("default", deadline=None, max_examples=100)
+settings.load_profile("default")
+
+CLIPS = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def clips() -> Path:
+    """Folder of real clips beside the project; tests that need it are skipped where it is absent."""
+    if not CLIPS.is_dir():
+        pytest.skip("the clip collection ../shared/data is not here")
+    return CLIPS
+
+
+@pytest.fixture(scope="session")
+def embedded() -> EmbeddedRefiner:
+    """The shipped, trained refiner on the CPU."""
+    return EmbeddedRefiner(device="cpu")
+
+
+@pytest.fixture
+def global_rng_untouched():
+    """Fails the test if it moves torch's global generator."""
+    before = torch.get_rng_state()
+    yield
+    assert torch.equal(before, torch.get_rng_state()), "the global random state moved"

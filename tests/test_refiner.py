@@ -1,0 +1,161 @@
+"""`CalibratedRefiner` on the shipped model: identity, effect, fitting, windows, receipts."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from nc_refiner import CalibratedRefiner, NoiseCalibration, RefineSettings, VideoClip
+from nc_refiner.evaluation import mse
+from nc_refiner.receipt import read_receipt, write_receipt
+from nc_refiner.windows import frame_noise
+
+STEPS = {"strength": 0.4, "num_inference_steps": 10}
+
+
+@pytest.fixture(scope="module")
+def clip() -> VideoClip:
+    y, x = torch.meshgrid(torch.linspace(0, 1, 48), torch.linspace(0, 1, 64), indexing="ij")
+    frames = [torch.stack([0.5 + 0.4 * torch.sin(9 * x + t / 3), 0.5 + 0.3 * torch.cos(7 * y), x * y]) for t in range(8)]
+    return VideoClip(torch.stack(frames).clamp(0, 1), fps=12)
+
+
+@pytest.fixture(scope="module")
+def refiner(embedded) -> CalibratedRefiner:
+    return CalibratedRefiner(embedded)
+
+
+def sdedit(adapter, clip, seed):
+    """Plain SDEdit written out by hand."""
+    timesteps = adapter.timesteps(STEPS["num_inference_steps"], STEPS["strength"])
+    reference = adapter.encode(clip.frames)
+    x_t = adapter.noise_level(timesteps.first).add_noise(reference, frame_noise(tuple(reference.shape), seed, 0))
+    for index, timestep in enumerate(timesteps):
+        x_t = adapter.step(x_t, adapter.predict_x0(x_t, timestep, None), timesteps, index)
+    return adapter.decode(x_t)
+
+
+@pytest.mark.parametrize("plain", [{"iterations": 0}, {"iterations": 3, "cutoff": 0.0}, {"iterations": 2, "cutoff": 0.05}])
+def test_without_a_band_it_is_plain_sdedit_bit_for_bit(refiner, clip, plain, global_rng_untouched):
+    result = refiner.with_calibration(**plain)(clip, seed=3, **STEPS)
+    assert torch.equal(result.clip.frames, sdedit(refiner.adapter, clip, 3))
+    assert result.trace.content_loss == ()
+    assert result.receipt["evaluations"] == {"calibration": 0, "denoising": 4}
+
+
+def test_calibration_brings_the_output_closer(refiner, clip):
+    errors = []
+    for iterations in (0, 1, 2, 3):
+        result = refiner.with_calibration(iterations=iterations)(clip, seed=3, **STEPS)
+        errors.append(float(mse(clip.frames, result.clip.frames).mean()))
+        assert result.receipt["evaluations"] == {"calibration": iterations, "denoising": 4}
+    assert errors[0] > errors[1] > errors[2] > errors[3]
+    losses = result.trace.content_loss
+    assert list(losses) == sorted(losses, reverse=True) and len(losses) == 3
+
+
+def test_reuse_saves_one_evaluation(refiner, clip):
+    result = refiner.with_calibration(iterations=1, reuse_prediction=True)(clip, seed=3, **STEPS)
+    assert result.receipt["evaluations"] == {"calibration": 1, "denoising": 3}
+    plain = refiner.with_calibration(iterations=0)(clip, seed=3, **STEPS)
+    assert mse(clip.frames, result.clip.frames).mean() < mse(clip.frames, plain.clip.frames).mean()
+
+
+def test_seed_generator_and_neither(refiner, clip):
+    a = refiner(clip, seed=5, **STEPS)
+    assert torch.equal(a.clip.frames, refiner(clip, seed=5, **STEPS).clip.frames)
+    b = refiner(clip, generator=torch.Generator().manual_seed(1), **STEPS)
+    assert torch.equal(b.clip.frames, refiner(clip, generator=torch.Generator().manual_seed(1), **STEPS).clip.frames)
+    fresh = refiner(clip, **STEPS)
+    assert torch.equal(fresh.clip.frames, refiner(clip, seed=fresh.receipt["settings"]["seed"], **STEPS).clip.frames)
+    with pytest.raises(ValueError, match="not both"):
+        refiner(clip, seed=1, generator=torch.Generator())
+
+
+def test_any_size_is_fitted_and_undone(refiner):
+    frames = torch.rand((2, 3, 37, 50), generator=torch.Generator().manual_seed(0))
+    result = refiner(VideoClip(frames), seed=1, **STEPS)
+    assert result.clip.frames.shape == frames.shape
+    assert any("padded by 14 columns and 11 rows" in note for note in result.receipt["degradations"])
+
+
+def test_long_clips_go_through_windows(refiner, clip):
+    frames = torch.cat([clip.frames, clip.frames.flip(0)])[:13]
+    result = refiner(VideoClip(frames), seed=1, window=6, overlap=2, **STEPS)
+    assert len(result.clip) == 13
+    assert [window["first"] for window in result.receipt["windows"]] == [0, 4, 7]
+    assert "refined in windows of 6 frames that share 2" in result.receipt["degradations"]
+    calls: list[str] = []
+    refiner(VideoClip(frames), seed=1, window=6, overlap=2, on_step=calls.append, **STEPS)
+    settings = RefineSettings(window=6, overlap=2, **STEPS)
+    assert len(calls) == refiner.refinement(settings).steps_for(13) == 3 * 7
+
+
+def test_receipt_is_json_and_repeats_the_run(refiner, clip, tmp_path):
+    result = refiner(clip, seed=9, prompt="a cat", start_timestep=399, num_inference_steps=10)
+    write_receipt(result.receipt, tmp_path / "r.json")
+    receipt = read_receipt(tmp_path / "r.json")
+    assert receipt == json.loads(json.dumps(result.receipt))
+    assert "prompt ignored: embedded is unconditional" in receipt["degradations"]
+    assert receipt["settings"]["strength"] == pytest.approx(0.4)
+    assert receipt["content_loss"] == pytest.approx(list(result.trace.content_loss))
+    again = CalibratedRefiner(refiner.adapter, NoiseCalibration(**receipt["calibration"]))
+    settings = {key: value for key, value in receipt["settings"].items() if key != "seed"}
+    repeated = again(clip, seed=receipt["settings"]["seed"], **settings)
+    assert torch.equal(repeated.clip.frames, result.clip.frames)
+
+
+def test_history_and_fps_travel_with_the_clip(refiner, clip):
+    result = refiner(clip, seed=1, **STEPS)
+    assert result.clip.fps == clip.fps
+    assert "N=3, seed 1" in result.clip.history[-1]
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"strength": 0.0}, r"\(0, 1\]"),
+        ({"strength": 2.0}, r"\(0, 1\]"),
+        ({"strength": 0.5, "start_timestep": 3}, "only one"),
+        ({"start_timestep": 1000}, "0…999"),
+        ({"start_timestep": -1}, "at least 0"),
+        ({"num_inference_steps": 0}, "at least 1"),
+        ({"guidance_scale": float("nan")}, "at least 0"),
+        ({"window": 64}, "at most 32"),
+        ({"window": 0}, "at least 1"),
+        ({"overlap": -1}, "at least 0"),
+    ],
+)
+def test_bad_settings_are_refused_in_words(refiner, clip, settings, words):
+    with pytest.raises(ValueError, match=words):
+        refiner(clip, seed=0, **settings)
+
+
+def test_unknown_setting_is_refused(refiner, clip):
+    with pytest.raises(TypeError, match="strenght"):
+        refiner(clip, strenght=0.5)
+
+
+@pytest.mark.parametrize(
+    ("frames", "error", "words"),
+    [
+        (torch.full((2, 3, 8, 8), float("nan")), ValueError, "NaN"),
+        (torch.full((2, 3, 8, 8), 2.0), ValueError, r"\[0, 1\]"),
+        (torch.zeros(0, 3, 8, 8), ValueError, "no frame"),
+        (torch.zeros(2, 4, 8, 8), ValueError, r"\(F, 3, H, W\)"),
+        (torch.zeros(2, 3, 8, 8, dtype=torch.uint8), TypeError, "divide uint8"),
+    ],
+)
+def test_bad_frames_from_python_are_refused(frames, error, words):
+    with pytest.raises(error, match=words):
+        VideoClip(frames)
+
+
+def test_not_a_receipt(tmp_path):
+    (tmp_path / "x.json").write_text("{}")
+    (tmp_path / "y.json").write_text("nonsense")
+    for name in ("x.json", "y.json", "absent.json"):
+        with pytest.raises(ValueError, match="receipt"):
+            read_receipt(tmp_path / name)
