@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -27,8 +28,7 @@ class NoiseCalibration:
         reuse_prediction: the last prediction serves the first denoising step, which saves one evaluation.
         tolerance: stop early once the content loss is below it (> 0); None never stops early.
 
-    Raises:
-        ValueError: a field is out of range.
+    A field out of range raises ValueError.
     """
 
     iterations: int = 3
@@ -40,7 +40,9 @@ class NoiseCalibration:
     def __post_init__(self) -> None:
         scale, tolerance = self.guidance_scale, self.tolerance
         if type(self.iterations) is not int or self.iterations < 0:
-            raise ValueError(f"iterations is {self.iterations!r}; it must be a whole number of at least 0 (usual: 1 to 3)")
+            raise ValueError(
+                f"iterations is {self.iterations!r}; it must be a whole number of at least 0 (usual: 1 to 3)"
+            )
         if not 0 <= self.cutoff <= 1:
             raise ValueError(f"cutoff is {self.cutoff}; it must lie in [0, 1] (a fraction of the Nyquist frequency)")
         if scale is not None and not (math.isfinite(scale) and scale >= 0):
@@ -71,7 +73,7 @@ def calibration_steps(
     """Coroutine: yields the `x_t` to predict at, is sent x̂₀ (guided), returns `Calibrated`.
 
     The published update `e ← ε_θ + (α/σ)·H_ν(x̂₀ − x_r)` (eqs. 11–15) is, in terms of the noisy latents,
-    `x_t ← x_t − α·L_ν(x̂₀ − x_r)`: no ε, no division, one FFT pair per iteration and none at `cutoff = 1`.
+    `x_t ← x_t − α·L_ν(x̂₀ − x_r)`: no ε, no division, one FFT pair per iteration, none at `cutoff = 1`.
 
     Args:
         x_t: noisy latents `(B, C, H, W)` or `(B, C, F, H, W)`, any float dtype; never written to.
@@ -119,5 +121,4 @@ def calibrate(
         while True:
             wanted = steps.send(predict_x0(wanted))
     except StopIteration as stop:
-        result: Calibrated = stop.value
-        return result
+        return cast(Calibrated, stop.value)

@@ -136,7 +136,7 @@ def test_tolerance_stops_at_the_latents_it_measured():
 
     def predict(x: torch.Tensor) -> torch.Tensor:
         calls.append(x)
-        return x_r * (1 + 0.3**len(calls))
+        return x_r * (1 + 0.3 ** len(calls))
 
     done = calibrate(x_r.clone(), x_r, NoiseLevel(0.6, 0.8), predict, NoiseCalibration(10, tolerance=0.05))
     assert len(calls) == 3

@@ -18,7 +18,9 @@ STEPS = {"strength": 0.4, "num_inference_steps": 10}
 @pytest.fixture(scope="module")
 def clip() -> VideoClip:
     y, x = torch.meshgrid(torch.linspace(0, 1, 48), torch.linspace(0, 1, 64), indexing="ij")
-    frames = [torch.stack([0.5 + 0.4 * torch.sin(9 * x + t / 3), 0.5 + 0.3 * torch.cos(7 * y), x * y]) for t in range(8)]
+    frames = [
+        torch.stack([0.5 + 0.4 * torch.sin(9 * x + t / 3), 0.5 + 0.3 * torch.cos(7 * y), x * y]) for t in range(8)
+    ]
     return VideoClip(torch.stack(frames).clamp(0, 1), fps=12)
 
 
@@ -37,7 +39,9 @@ def sdedit(adapter, clip, seed):
     return adapter.decode(x_t)
 
 
-@pytest.mark.parametrize("plain", [{"iterations": 0}, {"iterations": 3, "cutoff": 0.0}, {"iterations": 2, "cutoff": 0.05}])
+@pytest.mark.parametrize(
+    "plain", [{"iterations": 0}, {"iterations": 3, "cutoff": 0.0}, {"iterations": 2, "cutoff": 0.05}]
+)
 def test_without_a_band_it_is_plain_sdedit_bit_for_bit(refiner, clip, plain, global_rng_untouched):
     result = refiner.with_calibration(**plain)(clip, seed=3, **STEPS)
     assert torch.equal(result.clip.frames, sdedit(refiner.adapter, clip, 3))

@@ -20,12 +20,14 @@ from embedded_training.sources import HELD_OUT_SECONDS, fetch
 from nc_refiner.assets import demo_clip
 from nc_refiner.video.write import FrameWriter
 
-START_SECONDS, FRAMES, EVERY, HEIGHT, WIDTH, FPS = 466.0, 16, 2, 160, 256, 12.0
+START_SECONDS, FRAMES, EVERY, HEIGHT, WIDTH, FPS = 474.0, 16, 2, 160, 256, 12.0
 
 
 def cut(film: Path) -> torch.Tensor:
     """`FRAMES` frames, every `EVERY`-th from `START_SECONDS` on, `(F, 3, HEIGHT, WIDTH)` in [0, 1], centre crop."""
-    assert HELD_OUT_SECONDS[0] <= START_SECONDS and START_SECONDS + FRAMES * EVERY / 24 <= HELD_OUT_SECONDS[1]
+    start, end = HELD_OUT_SECONDS
+    if not start <= START_SECONDS <= end - FRAMES * EVERY / 24:
+        raise ValueError(f"the demo must come from the held-out seconds {start:g} to {end:g}")
     frames: list[torch.Tensor] = []
     with av.open(str(film)) as container:
         stream = container.streams.video[0]

@@ -126,6 +126,11 @@ def _relative(found: Tensor, wanted: Tensor) -> float:
     return float((found - wanted).double().norm() / wanted.double().norm().clamp_min(1e-12))
 
 
+def _numpy_state() -> tuple[bytes, int]:
+    state = numpy.random.get_state(legacy=False)["state"]
+    return state["key"].tobytes(), state["pos"]
+
+
 @contextmanager
 def _global_random_state(seed: int) -> Iterator[Callable[[], bool]]:
     """Sets the global generators, offers a test whether they moved, and puts everything back."""
@@ -133,11 +138,11 @@ def _global_random_state(seed: int) -> Iterator[Callable[[], bool]]:
     torch.manual_seed(seed)
     random.seed(seed)
     numpy.random.seed(seed)
-    start = torch.get_rng_state(), random.getstate(), numpy.random.get_state()[1].copy()
+    start = torch.get_rng_state(), random.getstate(), _numpy_state()
 
     def moved() -> bool:
-        now = torch.get_rng_state(), random.getstate(), numpy.random.get_state()[1]
-        return not (torch.equal(start[0], now[0]) and start[1] == now[1] and bool((start[2] == now[2]).all()))
+        now = torch.get_rng_state(), random.getstate(), _numpy_state()
+        return not (torch.equal(start[0], now[0]) and start[1:] == now[1:])
 
     try:
         yield moved
@@ -185,8 +190,8 @@ class _Bench:
             moved = (self.adapter.encode(changed, self._generator()) - base).abs().sum(dim=others)
             if int(moved.argmax()) > 0:
                 raise _Failure(
-                    f"changing the start of the clip's axis {frame_axis} moved index {int(moved.argmax())} most on latent "
-                    f"axis {axis}; encode must return (1, C, F, H, W), found {tuple(base.shape)}"
+                    f"changing the start of the clip's axis {frame_axis} moved index {int(moved.argmax())} most on "
+                    f"latent axis {axis}; encode must return (1, C, F, H, W), found {tuple(base.shape)}"
                 )
         decoded = self.adapter.decode(base)
         if decoded.shape != self.frames.shape:
@@ -252,7 +257,9 @@ class _Bench:
                 self._check_next_level(current, reference, noise, timesteps)
         error = _relative(current, reference)
         if not error <= max(1e-3, self.tolerance):
-            raise _Failure(f"stepping with the true x0 ends {error:.2g} (relative) away from it; noise_level or step is off")
+            raise _Failure(
+                f"stepping with the true x0 ends {error:.2g} (relative) away from it; noise_level or step is off"
+            )
 
     def _check_next_level(self, current: Tensor, reference: Tensor, noise: Tensor, timesteps: Timesteps) -> None:
         level = self.adapter.noise_level(timesteps.values[1])
@@ -298,6 +305,6 @@ class _Bench:
         scale = float((found * reference).double().sum() / reference.double().square().sum())
         if not (error < 0.6 * noisy and abs(scale - 1) < 0.1):
             raise _Failure(
-                f"at timestep {float(timestep):g} the estimate is {error:.2g} (relative) away from the reference (the noisy "
-                f"input is {noisy:.2g}) and {scale:.2f} times its size: the x0 formula or noise_level is off"
+                f"at timestep {float(timestep):g} the estimate is {error:.2g} (relative) away from the reference (the "
+                f"noisy input is {noisy:.2g}) and {scale:.2f} times its size: the x0 formula or noise_level is off"
             )

@@ -118,6 +118,10 @@ class SideBySideWriter:
                 self._notes.append(f"{label}: resized from {size[1]}x{size[0]} to {width}x{height} to match")
         self._strip = torch.cat(parts[:-1], dim=2)
 
+    def finish(self) -> None:
+        """Complete the temporary without putting it in place; raises `VideoError` as `FrameWriter.finish`."""
+        self._writer.finish()
+
     def close(self) -> None:
         """Finish the file and put it in place; raises `VideoError` as `FrameWriter.close`."""
         self._writer.close()

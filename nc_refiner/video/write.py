@@ -104,7 +104,7 @@ class FrameWriter:
         self._container: Any = None
         self._stream: Any = None
         self._size: tuple[int, int] | None = None
-        self._closed = False
+        self._finished = self._closed = False
         self.notes: list[str] = []
         self.frames = 0
         self._file = AtomicFile(self.path)
@@ -115,7 +115,7 @@ class FrameWriter:
         Raises:
             VideoError: wrong shape or size, NaN or infinite values, a second frame for a PNG, a full disk.
         """
-        if self._closed:
+        if self._finished or self._closed:
             raise VideoError(f"{self.path}: the writer is closed; open another")
         for frame in checked_frames(frames):
             size = (int(frame.shape[1]), int(frame.shape[2]))
@@ -182,15 +182,29 @@ class FrameWriter:
             self._audio = AudioCopy(self._audio_from)
             self._audio.attach(self._container)
 
-    def close(self) -> None:
-        """Finish the file and put it in place; raises `VideoError` if no frame was written or the disk is full."""
-        if self._closed:
+    def finish(self) -> None:
+        """Complete and check the temporary without putting it in place, so that several files can appear together.
+
+        `close` is what follows; `notes` is complete from here on. Raises `VideoError` as `close`.
+        """
+        if self._finished or self._closed:
             return
         try:
             if not self.frames:
                 raise VideoError(f"{self.path}: no frame was written, so no file either")
             with failures_told(self.path):
                 self._finish()
+        except BaseException:
+            self.abort()
+            raise
+        self._finished = True
+
+    def close(self) -> None:
+        """Finish the file and put it in place; raises `VideoError` if no frame was written or the disk is full."""
+        if self._closed:
+            return
+        self.finish()
+        try:
             self._file.commit()
         finally:
             self.abort()

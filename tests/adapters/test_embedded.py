@@ -52,7 +52,9 @@ def test_evaluations_are_counted(embedded):
     assert embedded.evaluations == before + 1
 
 
-@pytest.mark.parametrize(("steps", "strength", "words"), [(0, 0.5, "1…1000"), (10, 0.0, r"\(0, 1\]"), (3, 0.1, "no step")])
+@pytest.mark.parametrize(
+    ("steps", "strength", "words"), [(0, 0.5, "1…1000"), (10, 0.0, r"\(0, 1\]"), (3, 0.1, "no step")]
+)
 def test_schedules_without_a_step_are_refused(embedded, steps, strength, words):
     with pytest.raises(ValueError, match=words):
         embedded.timesteps(steps, strength)

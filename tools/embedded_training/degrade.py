@@ -13,14 +13,14 @@ from nc_refiner.clip import VideoClip
 from nc_refiner.video import read_clip
 from nc_refiner.video.write import FrameWriter
 
-SCALE, BLUR_SIGMA, CRF = 0.5, 0.6, 26
+SCALE, BLUR_SIGMA, CRF = 0.625, 0.5, 24
 
 
 def degrade(frames: Tensor, fps: float = 8.0) -> Tensor:
-    """Half the size (antialiased bicubic), Gaussian blur of σ = 0.6 small pixels, H.264 at CRF 26, and back up.
+    """5/8 of the size (antialiased bicubic), Gaussian blur of σ = 0.5 small pixels, H.264 at CRF 24, and back up.
 
     Args:
-        frames: `(F, 3, H, W)` in [0, 1], H and W multiples of 4.
+        frames: `(F, 3, H, W)` in [0, 1], H and W multiples of 16.
 
     Returns:
         Frames of the same shape.

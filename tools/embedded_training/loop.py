@@ -7,7 +7,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -105,7 +105,7 @@ class Trainer:
         pick = torch.rand(count, generator=self.generator) < self.config.focus
         return torch.where(pick, focused, anywhere).to(self.device)
 
-    def _loss(self, network: nn.Module, latents: Tensor, noise: Tensor, phase: Tensor) -> Tensor:
+    def _loss(self, network: Callable[..., Tensor], latents: Tensor, noise: Tensor, phase: Tensor) -> Tensor:
         angle = (phase * math.pi / 2)[:, None, None, None, None]
         noisy = angle.cos() * latents + angle.sin() * noise
         with torch.autocast(self.device.type, torch.bfloat16):

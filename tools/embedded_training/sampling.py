@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+SHRINK_FACTORS = (1, 2, 3, 4)
+SHRINK_SHARES = (0.15, 0.4, 0.25, 0.2)
+"""How often a crop is box-filtered down by each factor: refined clips are small and sharp, so most crops are too."""
 
 
 class ClipSampler:
@@ -27,8 +33,12 @@ class ClipSampler:
         self.generator = torch.Generator()
         film = [np.load(cache / "film.npy", mmap_mode="r")]
         videos = [np.load(path, mmap_mode="r") for path in sorted(cache.glob("video_*.npy"))]
-        photos = [np.load(path) for path in sorted(cache.glob("photo_*.npy"))]
-        groups = list(zip(weights, (film, videos, photos), (self._run, self._run, self._photo), strict=True))
+        photos = [_halvings(np.load(path)) for path in sorted(cache.glob("photo_*.npy"))]
+        groups: list[tuple[float, list[Any], Callable[[Any], Tensor]]] = [
+            (weights[0], film, self._run),
+            (weights[1], videos, self._run),
+            (weights[2], photos, self._photo),
+        ]
         self.groups = [group for group in groups if group[1]]
         self.weights = torch.tensor([group[0] for group in self.groups])
 
@@ -57,7 +67,8 @@ class ClipSampler:
     def _run(self, runs: np.ndarray) -> Tensor:
         run = runs[self._integer(len(runs))]
         height, width = run.shape[1:3]
-        factor = 2 if self._uniform(0, 1) < 0.45 and height >= 2 * self.size else 1
+        shares = torch.tensor(SHRINK_SHARES)
+        factor = min(SHRINK_FACTORS[int(torch.multinomial(shares, 1, generator=self.generator))], height // self.size)
         window = self.size * factor
         top, left = self._integer(height - window + 1), self._integer(width - window + 1)
         start = self._integer(len(run) - self.frames + 1)
@@ -65,10 +76,13 @@ class ClipSampler:
         clip = torch.from_numpy(crop).permute(3, 0, 1, 2).float() / 255
         return F.avg_pool2d(clip, factor) if factor > 1 else clip
 
-    def _photo(self, photo: np.ndarray) -> Tensor:
+    def _photo(self, sizes: list[np.ndarray]) -> Tensor:
         """Pan, zoom and roll over a still; sampled at twice the size and averaged, so that it stays free of alias."""
+        scale = math.exp(self._uniform(math.log(1.0), math.log(5.0)))
+        photo = sizes[0]
+        if scale > 2.2:
+            photo, scale = sizes[1], scale / 2
         height, width = photo.shape[:2]
-        scale = math.exp(self._uniform(math.log(1.0), math.log(3.0)))
         reach = self.size * scale * 0.75 + 8
         centre_y, centre_x = self._uniform(reach, height - reach), self._uniform(reach, width - reach)
         speed = abs(self._uniform(-1, 1)) ** 2 * 6 * scale
@@ -90,6 +104,13 @@ class ClipSampler:
         source = patch[None].expand(self.frames, -1, -1, -1)
         clip = F.grid_sample(source, grid, mode="bilinear", padding_mode="border", align_corners=True)
         return F.avg_pool2d(clip, 2).transpose(0, 1)
+
+
+def _halvings(photo: np.ndarray) -> list[np.ndarray]:
+    """The photograph and its box-filtered half."""
+    height, width = (side // 2 * 2 for side in photo.shape[:2])
+    quads = photo[:height, :width].reshape(height // 2, 2, width // 2, 2, 3).astype(np.float32)
+    return [photo, quads.mean(axis=(1, 3)).round().astype(np.uint8)]
 
 
 def validation_clips(cache: Path, size: int, frames: int) -> Tensor:

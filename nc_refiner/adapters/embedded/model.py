@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -36,8 +37,14 @@ class UNetConfig:
         return int(2 ** (len(self.channels) - 1))
 
     def as_dict(self) -> dict[str, object]:
-        """Plain, JSON-ready mapping; `UNetConfig(**mapping)` restores it."""
+        """Plain, JSON-ready mapping; `UNetConfig.from_dict` restores it."""
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, stored: dict[str, Any]) -> UNetConfig:
+        """The config that `as_dict` wrote; TypeError on unknown keys."""
+        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}
+        return cls(**fields)
 
 
 def _as_frames_last(x: Tensor) -> Tensor:
@@ -145,7 +152,7 @@ class SpaceTimeUNet(nn.Module):
         self.outlet = nn.Conv2d(widths[0], config.in_channels, 3, padding=1)
         nn.init.normal_(self.outlet.weight, std=1e-2)
         self.bypass = _Bypass(config.in_channels, width)
-        self.to(memory_format=torch.channels_last)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, x_t: Tensor, phase: Tensor) -> Tensor:
         """Predict v = α·ε − σ·x₀.
@@ -158,14 +165,14 @@ class SpaceTimeUNet(nn.Module):
             v, shaped as `x_t`.
         """
         batch, _, frames, _, _ = x_t.shape
-        angles = phase[:, None].float() * self.frequencies[None].float()
+        angles = phase[:, None].float() * cast(Tensor, self.frequencies)[None].float()
         embedding = self.embed(torch.cat([angles.cos(), angles.sin()], dim=1).to(x_t.dtype))
         embedding = embedding.repeat_interleave(frames, dim=0)
         x = x_t.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
         h = self.inlet(x)
         skips = []
         for level, blocks in enumerate(self.down):
-            for block in blocks:  # type: ignore[attr-defined]
+            for block in cast(nn.ModuleList, blocks):
                 h = block(h, embedding, frames)
             skips.append(h)
             if level < len(self.shrink):
@@ -173,7 +180,7 @@ class SpaceTimeUNet(nn.Module):
         h = self.middle(h, embedding, frames)
         for index, blocks in enumerate(self.up):
             h = torch.cat([h, skips.pop()], dim=1)
-            for block in blocks:  # type: ignore[attr-defined]
+            for block in cast(nn.ModuleList, blocks):
                 h = block(h, embedding, frames)
             if index < len(self.grow):
                 h = F.pixel_shuffle(self.grow[index](h), 2)

@@ -43,8 +43,7 @@ def load_network(path: Path | str = DEFAULT_WEIGHTS) -> SpaceTimeUNet:
             tensors = {name: stored.get_tensor(name).float() for name in stored.keys()}  # noqa: SIM118
     except (SafetensorError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is not a weight file of the embedded refiner ({error})") from error
-    config["channels"], config["blocks"] = tuple(config["channels"]), tuple(config["blocks"])
     with torch.random.fork_rng(devices=[]):
-        network = SpaceTimeUNet(UNetConfig(**config))
+        network = SpaceTimeUNet(UNetConfig.from_dict(config))
     network.load_state_dict(tensors)
     return network.eval().requires_grad_(False)
