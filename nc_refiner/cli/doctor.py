@@ -30,7 +30,7 @@ PACKAGES = {
 def _version(package: str) -> str | None:
     try:
         return metadata.version(package)
-    except metadata.PackageNotFoundError:
+    except Exception:  # not installed, or installed so badly that its metadata cannot be read
         return None
 
 
@@ -41,31 +41,48 @@ def _memory() -> dict[str, float]:
         found["ram_total_gib"] = round(page * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
         found["ram_free_gib"] = round(page * os.sysconf("SC_AVPHYS_PAGES") / 2**30, 1)
     if torch.cuda.is_available():
-        free, total = torch.cuda.mem_get_info()
+        try:
+            free, total = torch.cuda.mem_get_info()
+        except RuntimeError:  # a device that is there but taken, or a driver of another age
+            return found
         found["gpu_total_gib"], found["gpu_free_gib"] = round(total / 2**30, 1), round(free / 2**30, 1)
     return found
 
 
+def _device() -> str:
+    if not torch.cuda.is_available():
+        return f"CPU, {torch.get_num_threads()} threads"
+    try:
+        return torch.cuda.get_device_name()
+    except RuntimeError as error:
+        return f"a GPU that does not answer ({str(error).splitlines()[0]})"
+
+
 def examine() -> dict[str, Any]:
     """Everything the doctor knows, JSON-ready."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
     return {
         "versions": versions(),
         "packages": {name: {"version": _version(name), "for": use} for name, use in PACKAGES.items()},
-        "device": device,
+        "device": _device(),
         "memory": _memory(),
         "refiners": {name: diagnose(name) for name in available()},
     }
 
 
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False) -> None:
-    """Show what is installed and what each refiner needs; exit code 1 if the default refiner cannot run."""
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+) -> None:
+    """Show what is installed and what each refiner needs; exit code 1 if the default refiner cannot run.
+
+    Nothing is imported or loaded for it but the refiners that can be built without options.
+    """
     report = examine()
     if as_json:
         typer.echo(json.dumps(report, indent=2))
     else:
         _print(report)
-    if report["refiners"]["embedded"] != "ready":
+    missing = any(p["version"] is None and p["for"].startswith("required") for p in report["packages"].values())
+    if missing or report["refiners"]["embedded"] != "ready":
         raise typer.Exit(1)
 
 
@@ -73,8 +90,10 @@ def _print(report: dict[str, Any]) -> None:
     for name, value in report["versions"].items():
         typer.echo(f"{name:<14} {value}")
     typer.echo(f"{'device':<14} {report['device']}")
-    for name, value in report["memory"].items():
-        typer.echo(f"{name:<14} {value}")
+    for kind in ("ram", "gpu"):
+        if f"{kind}_total_gib" in report["memory"]:
+            free, total = report["memory"][f"{kind}_free_gib"], report["memory"][f"{kind}_total_gib"]
+            typer.echo(f"{kind.upper():<14} {free} GiB of {total} GiB free")
     typer.echo("\npackages")
     for name, entry in report["packages"].items():
         typer.echo(f"  {name:<14} {entry['version'] or 'not installed':<16} {entry['for']}")

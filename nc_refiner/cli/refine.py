@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import typer
 
-from ..adapters.registry import available
 from ..calibration import NoiseCalibration
-from ..receipt import read_receipt
 from ..refinement import RefineSettings
+from .repeat import Repeated, repeat
 
 __all__ = ["refine"]
 
 DEMO_FOLDER = Path("nc_refiner_demo")
+CALIBRATION_OPTIONS = ("iterations", "cutoff", "tolerance", "reuse_prediction")
 
 
 def _option(text: str, *names: str) -> Any:
@@ -62,11 +66,12 @@ def refine(
     from .refine_report import print_report
 
     if demo:
-        if input_ is not None and output is not None:
-            raise ValueError("--demo brings its own INPUT; give at most OUTPUT")
-        input_, output, original = _demo_files(output or input_)
+        if original is not None or (input_ is not None and output is not None):
+            raise ValueError("--demo brings its own INPUT and original; give at most OUTPUT")
         compare = True
-    if input_ is None or output is None:
+    elif original is not None and not compare:
+        raise ValueError("--original is what --compare measures against; pass --compare too")
+    elif input_ is None or output is None:
         raise ValueError("INPUT and OUTPUT are needed (or --demo); see nc-refiner refine --help")
     chosen: dict[str, Any] = {
         "refiner": refiner,
@@ -86,54 +91,92 @@ def refine(
         "max_frames": max_frames,
         "height": height,
     }
-    if from_receipt is not None:
-        chosen = _from_receipt(from_receipt, chosen)
-    name = chosen.pop("refiner") or "embedded"
-    if name not in available():
-        raise KeyError(f"unknown refiner {name!r}; available: {', '.join(available())}")
-    job = RefineJob(
-        input_,
-        output,
-        refiner=name,
-        adapter_options={} if device is None else {"device": device},
-        calibration=NoiseCalibration(**_given(chosen, NoiseCalibration)),
-        settings=RefineSettings(**_given(chosen, RefineSettings, ("guidance_scale",))),
-        max_frames=chosen["max_frames"],
-        height=chosen["height"],
-        original=original if compare else None,
-        compare=compare,
-        overwrite=overwrite,
-        show_progress=True,
-    )
-    report = job.run()
+    plan = _planned(chosen) if from_receipt is None else _repeated(from_receipt, chosen)
+    options = {} if device is None else {"device": _usable(device)}
+    with _files(input_, output, original, demo) as (source, target, pristine):
+        job = RefineJob(
+            source,
+            target,
+            refiner=plan.refiner,
+            adapter_options=options,
+            calibration=plan.calibration,
+            settings=plan.settings,
+            max_frames=plan.max_frames,
+            height=plan.height,
+            original=pristine,
+            compare=compare,
+            overwrite=overwrite,
+            show_progress=True,
+            repeated=plan.receipt or None,
+        )
+        # A third party's adapter may print; with --json standard output is for the report alone.
+        with redirect_stdout(sys.stderr) if as_json else nullcontext():
+            report = job.run()
     if as_json:
         typer.echo(json.dumps(report, indent=2, allow_nan=False))
     else:
         print_report(report)
 
 
-def _given(chosen: dict[str, Any], kind: type, also: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The chosen options that are fields of `kind`; a guidance scale is the run's, not the calibration's."""
-    fields = {name for name in kind.__dataclass_fields__ if name != "guidance_scale"} | set(also)  # type: ignore[attr-defined]
-    return {name: value for name, value in chosen.items() if name in fields and value is not None}
+def _planned(chosen: dict[str, Any]) -> Repeated:
+    """The run that the options ask for; one that is not given is the default of what it belongs to."""
+    given = {name: value for name, value in chosen.items() if value is not None}
+    kept = {name: given.pop(name, None) for name in ("refiner", "max_frames", "height")}
+    calibrating = {name: given.pop(name) for name in CALIBRATION_OPTIONS if name in given}
+    return Repeated(
+        kept["refiner"] or "embedded",
+        NoiseCalibration(**calibrating),
+        RefineSettings(**given),
+        kept["max_frames"],
+        kept["height"],
+        {},
+    )
 
 
-def _demo_files(output: Path | None) -> tuple[Path, Path, Path]:
-    from ..assets import demo_clip
-
-    if output is None:
-        DEMO_FOLDER.mkdir(exist_ok=True)
-        output = DEMO_FOLDER / "refined.mp4"
-    degraded, original = demo_clip()
-    return degraded, output, original
-
-
-def _from_receipt(path: Path, chosen: dict[str, Any]) -> dict[str, Any]:
+def _repeated(path: Path, chosen: dict[str, Any]) -> Repeated:
     clash = [f"--{name.replace('_', '-')}" for name, value in chosen.items() if value is not None]
     if clash:
-        raise ValueError(f"--from-receipt already decides {', '.join(clash)}; leave it out")
-    receipt = read_receipt(path)
-    repeated = {**receipt["settings"], **receipt["calibration"], **receipt.get("reading", {})}
-    repeated["guidance_scale"] = receipt["settings"].get("guidance_scale")
-    repeated["refiner"] = receipt["adapter"].get("name")
-    return {name: repeated.get(name) for name in chosen}
+        raise ValueError(f"--from-receipt already decides {', '.join(clash)}; leave one or the other out")
+    return repeat(path)
+
+
+def _usable(device: str) -> str:
+    """`device` if a tensor can be put there and read back."""
+    try:
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, ImportError) as error:
+        backends = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+        usable = ", ".join(["cpu", *(name for name, there in backends.items() if there)])
+        reason = str(error).partition("\n")[0].partition(". ")[0]
+        raise ValueError(f"device {device!r} cannot be used ({reason}); here there is: {usable}") from error
+    return device
+
+
+@contextmanager
+def _files(
+    input_: Path | None, output: Path | None, original: Path | None, demo: bool
+) -> Iterator[tuple[Path, Path, Path | None]]:
+    """Input, output and original; for the demo the bundled clip, and a folder that goes again on failure."""
+    from ..assets import demo_clip
+
+    if not demo:
+        assert input_ is not None and output is not None
+        yield input_, output, original
+        return
+    degraded, original = demo_clip()
+    given = output or input_
+    if given is not None:
+        yield degraded, given, original
+        return
+    made = not DEMO_FOLDER.exists()
+    try:
+        DEMO_FOLDER.mkdir(exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"the folder {DEMO_FOLDER} cannot be made here ({error.strerror}); give an OUTPUT") from error
+    try:
+        yield degraded, DEMO_FOLDER / "refined.mp4", original
+    except BaseException:
+        if made:
+            with suppress(OSError):
+                DEMO_FOLDER.rmdir()
+        raise

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
+import json
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from .. import video
-from ..adapters.registry import create
+from ..adapters.base import RefinerAdapter
+from ..adapters.registry import available, create
 from ..calibration import NoiseCalibration
-from ..evaluation import FidelityMeter, spatial_frequency
-from ..receipt import write_receipt
 from ..refinement import Refinement, RefineSettings
-from ..video.sidecar import read_sidecar
+from ..video.atomic import write_text
+from ..video.sidecar import Sidecar, read_sidecar
 from .progress import progress
+from .refine_files import OutputFiles, undisturbed
+from .refine_meters import JobMeters, SheetFrames, digest, take
+from .repeat import differences
 
 __all__ = ["RefineJob"]
 
@@ -29,6 +31,20 @@ SHEET_FRAMES = 4
 @dataclass
 class RefineJob:
     """Everything one `refine` call needs; `run` does it and returns the report that `--json` prints.
+
+    All files appear together at the end, or none does.
+
+    Attributes:
+        input, output: what is read and what is written.
+        refiner, adapter_options: name in the registry, and what its factory is called with.
+        calibration, settings: as `Refinement`.
+        max_frames, height: as `FrameReader`.
+        original: undegraded original of the input, frame by frame; None where there is none.
+        compare: also run plain SDEdit, and write the side-by-side and the contact sheet.
+        overwrite: replace files that no earlier run wrote.
+        show_progress: a progress bar on standard error.
+        repeated: the receipt whose run is repeated; what differs from it is reported.
+        notes: what the user should know about this run.
 
     Raises (from `run`):
         ValueError: bad input, options that do not fit, files that must not be replaced.
@@ -47,120 +63,60 @@ class RefineJob:
     compare: bool = False
     overwrite: bool = False
     show_progress: bool = False
+    repeated: dict[str, Any] | None = None
     notes: list[str] = field(default_factory=list)
-
-    def _beside(self, suffix: str) -> Path:
-        return self.output.with_name(self.output.stem + suffix)
-
-    def _targets(self) -> dict[str, Path]:
-        found = {
-            "output": self.output,
-            "sidecar": self.output.with_suffix(".json"),
-            "receipt": self._beside(".receipt.json"),
-        }
-        if self.compare:
-            found["sdedit"] = self._beside(f".sdedit{self.output.suffix}")
-            found["side_by_side"] = self._beside(".compare.mp4")
-            found["contact_sheet"] = self._beside(".contact.png")
-        return found
-
-    def _check_targets(self) -> None:
-        """Refuse to touch the input or a file that no earlier run of ours wrote."""
-        ours = self._beside(".receipt.json").exists()
-        for path in self._targets().values():
-            for source in filter(None, (self.input, self.original)):
-                if path.exists() and source.exists() and path.samefile(source):
-                    raise ValueError(f"{path} is the input itself; choose another OUTPUT")
-            if path.exists() and not path.is_dir() and not ours and not self.overwrite:
-                raise ValueError(f"{path} exists and has no receipt of an earlier run; move it or pass --overwrite")
-
-    def _reader(self, path: Path) -> video.FrameReader:
-        return video.FrameReader(path, max_frames=self.max_frames, height=self.height)
 
     def run(self) -> dict[str, Any]:
         """Refine, write every file, return the report."""
+        OutputFiles.check_name(self.output)
         with ExitStack() as stack:
             reader = stack.enter_context(self._reader(self.input))
-            self._check_targets()
+            files = OutputFiles(self.output, self.compare)
+            files.check([path for path in (self.input, self.original) if path is not None], self.overwrite)
             if self.output.suffix.lower() == ".png" and reader.frames > 1:
-                raise ValueError(f"{self.output} is a picture but {self.input} has {reader.frames} frames; use .mp4")
+                found = f"the input has {reader.frames} frames"
+                raise ValueError(f"{self.output} holds one picture, {found}; use .mp4 or --max-frames 1")
             sidecar = read_sidecar(self.input)
             if self.settings.prompt is None and sidecar.prompt:
                 self.settings = replace(self.settings, prompt=sidecar.prompt)
-            adapter = create(self.refiner, **self.adapter_options)
+            fps = self._frame_rate(reader.info, sidecar)
+            original = self._original(stack, reader)
+            adapter = self._adapter()
             runs = {"calibrated": Refinement(adapter, self.calibration, self.settings)}
             if self.compare:
                 plain = replace(self.calibration, iterations=0)
                 runs = {"sdedit": Refinement(adapter, plain, self.settings), **runs}
-            self._note_source(reader.info)
-            return self._refine(stack, reader, runs, sidecar)
+            meters = JobMeters(runs, original, str(self.original))
+            self._refine(stack, reader, files, runs, meters, fps, sidecar)
+            return self._report(reader, files, runs, meters, fps)
 
-    def _note_source(self, info: video.VideoInfo) -> None:
+    def _reader(self, path: Path) -> video.FrameReader:
+        return video.FrameReader(path, max_frames=self.max_frames, height=self.height)
+
+    def _again(self, stack: ExitStack, path: Path) -> Iterator[Tensor]:
+        """A fresh pass over a file: streams run side by side, so each reads for itself."""
+        return iter(stack.enter_context(self._reader(path)))
+
+    def _adapter(self) -> RefinerAdapter:
+        try:
+            return create(self.refiner, **self.adapter_options)
+        except KeyError as error:
+            if self.refiner in available():
+                raise
+            raise ValueError(error.args[0]) from None
+        except TypeError as error:
+            given = ", ".join(f"--{name}" for name in self.adapter_options) or "no options"
+            raise ValueError(f"{self.refiner} cannot be built here with {given}: {error}; see doctor") from error
+
+    def _frame_rate(self, info: video.VideoInfo, sidecar: Sidecar) -> float:
         if info.variable_frame_rate:
             self.notes.append(f"variable frame rate: played at the average, {info.fps:.4g} frames per second")
-        if info.audio and (self.max_frames is not None and self.max_frames < info.frames):
-            self.notes.append("the sound is cut to the frames that were refined")
+        # A sidecar that contradicts the video would change its speed, and part the picture from its sound.
+        if sidecar.fps is None or not (info.still or abs(sidecar.fps / info.fps - 1) < 0.01):
+            return info.fps
+        return sidecar.fps
 
-    def _refine(
-        self, stack: ExitStack, reader: video.FrameReader, runs: dict[str, Refinement], sidecar: Any
-    ) -> dict[str, Any]:
-        targets, fps, count = self._targets(), sidecar.fps or reader.info.fps, reader.frames
-        audio = self.input if reader.info.audio else None
-        writers = {"calibrated": stack.enter_context(video.FrameWriter(self.output, fps, audio_from=audio))}
-        side = None
-        if self.compare:
-            writers["sdedit"] = stack.enter_context(video.FrameWriter(targets["sdedit"], fps))
-            labels = ("reference", "SDEdit", f"calibrated, N = {self.calibration.iterations}")
-            side = stack.enter_context(video.SideBySideWriter(targets["side_by_side"], labels, fps))
-        meters = {name: FidelityMeter() for name in runs}
-        detail = _Average()
-        against_original = _OriginalMeters(self._frames_of_original(stack, reader), ["input", *runs])
-        sheet = _SheetFrames(count, ["reference", *runs])
-        total = sum(run.steps_for(count) for run in runs.values())
-        with progress(total, self.show_progress) as advance:
-            for run in runs.values():
-                run.on_step = advance
-            streams = {name: run.run(self._again(stack, reader), count) for name, run in runs.items()}
-            reference_frames = iter(self._again(stack, reader))
-            for blocks in zip(*streams.values(), strict=True):
-                reference = torch.stack([next(reference_frames) for _ in range(len(blocks[0]))])
-                done = dict(zip(streams, blocks, strict=True))
-                detail.add(spatial_frequency(reference))
-                for name, block in done.items():
-                    meters[name].add(reference, block)
-                    writers[name].write(block)
-                against_original.add({"input": reference, **done})
-                sheet.add({"reference": reference, **done})
-                if side is not None:
-                    side.write(reference, *done.values())
-        receipt = self._receipt(reader, runs["calibrated"], targets)
-        self._finish(writers, side, sheet, targets)
-        for writer in (*writers.values(), *([side] if side else [])):
-            receipt["degradations"] += [note for note in writer.notes if note not in receipt["degradations"]]
-        self._write_sidecar(fps, sidecar, receipt)
-        write_receipt(receipt, targets["receipt"])
-        results = {
-            name: {**meters[name].result(), **against_original.result(name), "content_loss": list(run.trace().content_loss)}
-            for name, run in runs.items()
-        }
-        return {
-            "reference": {"spatial_frequency": detail.mean(), **against_original.result("input")},
-            **results,
-            "evaluations": {name: run.evaluations for name, run in runs.items()},
-            "seconds": {name: run.receipt()["seconds"] for name, run in runs.items()},
-            "files": {name: str(path) for name, path in targets.items()},
-            "degradations": receipt["degradations"],
-            "clip": {"frames": count, "height": reader.height, "width": reader.width, "fps": float(fps)},
-            "strength": receipt["settings"]["strength"],
-            "iterations": self.calibration.iterations,
-            "seed": self.settings.seed,
-        }
-
-    def _again(self, stack: ExitStack, reader: video.FrameReader) -> Iterator[Tensor]:
-        """A fresh pass over the input: streams run side by side, so each reads for itself."""
-        return iter(stack.enter_context(self._reader(self.input)))
-
-    def _frames_of_original(self, stack: ExitStack, reader: video.FrameReader) -> Iterator[Tensor] | None:
+    def _original(self, stack: ExitStack, reader: video.FrameReader) -> Iterator[Tensor] | None:
         if self.original is None:
             return None
         original = stack.enter_context(self._reader(self.original))
@@ -171,106 +127,99 @@ class RefineJob:
             )
         return iter(original)
 
-    def _finish(self, writers: dict[str, video.FrameWriter], side: Any, sheet: _SheetFrames, targets: dict[str, Path]) -> None:
-        for writer in writers.values():
-            writer.close()
-        if side is not None:
-            side.close()
-            names = {"reference": "reference", "sdedit": "SDEdit", "calibrated": f"N = {self.calibration.iterations}"}
-            video.contact_sheet({names[k]: v for k, v in sheet.clips().items()}, targets["contact_sheet"], SHEET_FRAMES)
+    def _refine(
+        self,
+        stack: ExitStack,
+        reader: video.FrameReader,
+        files: OutputFiles,
+        runs: dict[str, Refinement],
+        meters: JobMeters,
+        fps: float,
+        sidecar: Sidecar,
+    ) -> None:
+        paths, count = files.paths, reader.frames
+        audio = self.input if reader.info.audio else None
+        writers = {"calibrated": stack.enter_context(video.FrameWriter(self.output, fps, audio_from=audio))}
+        side = None
+        if self.compare:
+            writers["sdedit"] = stack.enter_context(video.FrameWriter(paths["sdedit"], fps))
+            labels = ("reference", "SDEdit", f"calibrated, N = {self.calibration.iterations}")
+            side = stack.enter_context(video.SideBySideWriter(paths["side_by_side"], labels, fps))
+        sheet = SheetFrames(count, SHEET_FRAMES)
+        with progress(sum(run.steps_for(count) for run in runs.values()), self.show_progress) as advance:
+            for run in runs.values():
+                run.on_step = advance
+            streams = {name: run.run(self._again(stack, self.input), count) for name, run in runs.items()}
+            again = self._again(stack, self.input)
+            for blocks in zip(*streams.values(), strict=True):
+                reference = take(again, len(blocks[0]), str(self.input))
+                done = dict(zip(streams, blocks, strict=True))
+                meters.add(reference, done)
+                for name, block in done.items():
+                    writers[name].write(block)
+                if side is not None:
+                    side.write(reference, *done.values())
+                    sheet.add({"reference": reference, **done})
+        everyone: list[video.FrameWriter | video.SideBySideWriter] = [*writers.values(), *([side] if side else [])]
+        for writer in everyone:
+            writer.finish()
+            self.notes += [note for note in writer.notes if note not in self.notes]
+        receipt = self._receipt(reader, runs["calibrated"], files)
+        texts = [(paths["sidecar"], self._sidecar(fps, sidecar, receipt)), (paths["receipt"], receipt)]
+        written = [
+            stack.enter_context(write_text(path, json.dumps(data, indent=2, allow_nan=False) + "\n"))
+            for path, data in texts
+        ]
+        with undisturbed():
+            if side is not None:
+                titles = {"sdedit": "SDEdit", "calibrated": f"N = {self.calibration.iterations}"}
+                clips = {titles.get(name, name): clip for name, clip in sheet.clips().items()}
+                video.contact_sheet(clips, paths["contact_sheet"], SHEET_FRAMES)
+            for writer in everyone:
+                writer.close()
+            for text in written:
+                text.commit()
 
-    def _receipt(self, reader: video.FrameReader, run: Refinement, targets: dict[str, Path]) -> dict[str, Any]:
-        receipt = run.receipt()
-        info = reader.info
+    def _receipt(self, reader: video.FrameReader, run: Refinement, files: OutputFiles) -> dict[str, Any]:
+        receipt, info = run.receipt(), reader.info
         receipt["input"] = {
             "name": self.input.name,
-            "sha256": _digest(self.input),
+            "sha256": digest(self.input),
             "frames": info.frames,
             "height": info.height,
             "width": info.width,
             "fps": float(info.fps),
         }
         receipt["reading"] = {"max_frames": self.max_frames, "height": self.height}
-        receipt["output"] = targets["output"].name
-        receipt["degradations"] = self.notes + receipt["degradations"]
+        receipt["output"] = self.output.name
+        receipt["files"] = files.names()
+        if self.repeated is not None:
+            self.notes += differences(self.repeated, receipt)
+        self.notes += [note for note in receipt["degradations"] if note not in self.notes]
+        receipt["degradations"] = list(self.notes)
         return receipt
 
-    def _write_sidecar(self, fps: Any, sidecar: Any, receipt: dict[str, Any]) -> None:
+    def _sidecar(self, fps: float, sidecar: Sidecar, receipt: dict[str, Any]) -> dict[str, Any]:
         loss = ", ".join(f"{value:.4f}" for value in receipt["content_loss"]) or "none"
-        line = f"refined by {self.refiner}, N={self.calibration.iterations}, seed {self.settings.seed}, content loss {loss}"
-        data = {
-            "fps": float(fps),
-            "prompt": self.settings.prompt,
-            "seed": self.settings.seed,
-            "history": [*sidecar.history, line],
+        seed, steps = self.settings.seed, self.calibration.iterations
+        history = [*sidecar.history, f"refined by {self.refiner}, N={steps}, seed {seed}, content loss {loss}"]
+        return {"fps": float(fps), "prompt": self.settings.prompt, "seed": seed, "history": history}
+
+    def _report(
+        self, reader: video.FrameReader, files: OutputFiles, runs: dict[str, Refinement], meters: JobMeters, fps: float
+    ) -> dict[str, Any]:
+        results = {
+            name: {**meters.result(name), "content_loss": list(run.trace().content_loss)} for name, run in runs.items()
         }
-        write_receipt(data, self.output.with_suffix(".json"))
-
-
-class _Average:
-    def __init__(self) -> None:
-        self._sum, self._count = 0.0, 0
-
-    def add(self, values: Tensor) -> None:
-        self._sum += float(values.sum())
-        self._count += len(values)
-
-    def mean(self) -> float:
-        return self._sum / self._count
-
-
-class _OriginalMeters:
-    """Distances to an undegraded original, where there is one."""
-
-    def __init__(self, frames: Iterator[Tensor] | None, names: list[str]):
-        self._frames = frames
-        self._meters = {name: FidelityMeter() for name in names}
-        self._detail = _Average()
-
-    def add(self, blocks: dict[str, Tensor]) -> None:
-        if self._frames is None:
-            return
-        count = len(next(iter(blocks.values())))
-        original = torch.stack([next(self._frames) for _ in range(count)])
-        self._detail.add(spatial_frequency(original))
-        for name, block in blocks.items():
-            self._meters[name].add(original, block)
-
-    def result(self, name: str) -> dict[str, float | None]:
-        if self._frames is None:
-            return {}
-        found: dict[str, float | None] = {"psnr_to_original": self._meters[name].result()["psnr"]}
-        if name == "input":
-            found["original_spatial_frequency"] = self._detail.mean()
-        return found
-
-
-class _SheetFrames:
-    """Keeps only the few frames that the contact sheet shows."""
-
-    def __init__(self, count: int, names: list[str]):
-        shown = min(SHEET_FRAMES, count)
-        self._wanted = {round(i * (count - 1) / max(1, shown - 1)) for i in range(shown)}
-        self._kept: dict[str, list[Tensor]] = {name: [] for name in names}
-        self._seen = 0
-
-    def add(self, blocks: dict[str, Tensor]) -> None:
-        count = len(next(iter(blocks.values())))
-        for name, block in blocks.items():
-            self._kept[name] += [block[i].clone() for i in range(count) if self._seen + i in self._wanted]
-        self._seen += count
-
-    def clips(self) -> dict[str, Tensor]:
-        return {name: torch.stack(frames) for name, frames in self._kept.items()}
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _slow(stream)
-
-
-def _slow(stream: Any) -> str:
-    digest = hashlib.sha256()
-    for block in iter(lambda: stream.read(2**20), b""):
-        digest.update(block)
-    return digest.hexdigest()
+        return {
+            "reference": meters.reference(),
+            **results,
+            "evaluations": {name: run.evaluations for name, run in runs.items()},
+            "seconds": {name: run.receipt()["seconds"] for name, run in runs.items()},
+            "files": {name: str(path) for name, path in files.paths.items()},
+            "degradations": self.notes,
+            "clip": {"frames": reader.frames, "height": reader.height, "width": reader.width, "fps": float(fps)},
+            "strength": runs["calibrated"].timesteps.strength,
+            "iterations": self.calibration.iterations,
+            "seed": self.settings.seed,
+        }

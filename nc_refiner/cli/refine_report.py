@@ -7,13 +7,14 @@ from typing import Any
 __all__ = ["print_report"]
 
 COLUMNS = (
-    ("mse", "MSE ×10⁻³", 1e3, "{:.3f}"),
-    ("mse_low", "MSE_low ×10⁻³", 1e3, "{:.3f}"),
+    ("mse", "MSE", 1e3, "{:.3f}"),
+    ("mse_low", "MSE_low", 1e3, "{:.3f}"),
     ("ssim", "SSIM", 1, "{:.4f}"),
-    ("psnr", "PSNR dB", 1, "{:.2f}"),
-    ("spatial_frequency", "spatial freq.", 1, "{:.4f}"),
-    ("psnr_to_original", "PSNR to original dB", 1, "{:.2f}"),
+    ("psnr", "PSNR", 1, "{:.2f}"),
+    ("spatial_frequency", "detail", 1, "{:.4f}"),
+    ("psnr_to_original", "PSNR to original", 1, "{:.2f}"),
 )
+LEGEND = "against the reference; MSE in thousandths, PSNR in dB, detail: spatial frequency"
 
 
 def _cell(row: dict[str, Any], key: str, factor: float, form: str) -> str:
@@ -22,31 +23,39 @@ def _cell(row: dict[str, Any], key: str, factor: float, form: str) -> str:
 
 
 def print_report(report: dict[str, Any]) -> None:
-    """Write the report of a `RefineJob` for people to standard output."""
+    """Write the report of a `RefineJob` for people to standard output, readable from 80 columns on."""
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    # Paths and notes are printed as they are: a bracket in a name is not markup.
+    console = Console(markup=False, highlight=False)
     clip = report["clip"]
     console.print(
         f"{clip['frames']} frames of {clip['width']}×{clip['height']}, strength {report['strength']:g}, "
-        f"seed {report['seed']}",
-        highlight=False,
+        f"seed {report['seed']}"
     )
-    columns = [column for column in COLUMNS if any(column[0] in row for row in report.values() if isinstance(row, dict))]
-    table = Table("", *(title for _, title, _, _ in columns))
-    names = {"reference": "reference (input)", "sdedit": "SDEdit", "calibrated": f"calibrated, N = {report['iterations']}"}
+    rows = [row for row in report.values() if isinstance(row, dict)]
+    columns = [column for column in COLUMNS if any(column[0] in row for row in rows)]
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table.add_column("", no_wrap=True)
+    for _, title, _, _ in columns:
+        table.add_column(title, no_wrap=True, justify="right")
+    names = {"reference": "reference", "sdedit": "SDEdit", "calibrated": f"calibrated, N = {report['iterations']}"}
     for key, name in names.items():
         if key in report:
             table.add_row(name, *(_cell(report[key], field, factor, form) for field, _, factor, form in columns))
-    console.print(table)
-    loss = "  →  ".join(f"{value:.4f}" for value in report["calibrated"]["content_loss"])
+    # A terminal that is narrower still breaks lines; cells cut short would lose what they say.
+    wide = max(console.width, console.measure(table, options=console.options.update(width=200)).maximum)
+    Console(markup=False, highlight=False, width=wide).print(table)
+    console.print(LEGEND)
+    loss = " → ".join(f"{value:.4f}" for value in report["calibrated"]["content_loss"])
     if loss:
-        console.print(f"content loss per iteration: {loss}", highlight=False)
+        console.print(f"content loss per iteration: {loss}")
     original = report["reference"].get("original_spatial_frequency")
     if original is not None:
-        console.print(f"spatial frequency of the undegraded original: {original:.4f}", highlight=False)
+        console.print(f"detail of the undegraded original: {original:.4f}")
     for note in report["degradations"]:
-        console.print(f"note: {note}", highlight=False)
+        console.print(f"note: {note}")
     for kind, path in report["files"].items():
-        console.print(f"{kind.replace('_', ' '):<14} {path}", highlight=False, soft_wrap=True)
+        console.print(f"{kind.replace('_', ' '):<14} {path}", soft_wrap=True)

@@ -12,11 +12,20 @@ from ..adapters.registry import available, summary
 __all__ = ["refiners"]
 
 
-def refiners(as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False) -> None:
+def refiners(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+) -> None:
     """List the registered refiners."""
-    found = {name: summary(name) for name in available()}
+    found = {name: _summary(name) for name in available()}
     if as_json:
         typer.echo(json.dumps({"refiners": found}, indent=2))
         return
     for name, text in found.items():
         typer.echo(f"{name:<14} {text}")
+
+
+def _summary(name: str) -> str:
+    try:
+        return summary(name)
+    except Exception as error:  # one third party's broken adapter must not hide the others
+        return f"not usable: {' '.join(str(error).split()) or type(error).__name__}"
