@@ -43,5 +43,5 @@ setup(
     python_requires=">=3.10",
     install_requires=REQUIRED,
     extras_require=EXTRAS,
-    entry_points={"console_scripts": ["nc-refiner=nc_refiner.cli.main:run"]},
+    entry_points={"console_scripts": ["nc-refiner=nc_refiner.__main__:run"]},
 )

@@ -1,16 +1,36 @@
 """Noise-calibrated SDEdit refiners that keep the content of the video they refine.
 
+Names are loaded when first used, so that `import nc_refiner` itself costs nothing.
+
 >>> import nc_refiner
 >>> nc_refiner.NoiseCalibration(iterations=2).cutoff
 1.0
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from ._version import __version__
-from .calibration import Calibrated, CalibrationTrace, NoiseCalibration, calibrate, calibration_steps
-from .clip import VideoClip
-from .noise_level import NoiseLevel
-from .refinement import RefineSettings
-from .refiner import CalibratedRefiner, RefinedClip
+
+if TYPE_CHECKING:
+    from .calibration import Calibrated, CalibrationTrace, NoiseCalibration, calibrate, calibration_steps
+    from .clip import VideoClip
+    from .noise_level import NoiseLevel
+    from .refinement import RefineSettings
+    from .refiner import CalibratedRefiner, RefinedClip
+
+_HOMES = {
+    "Calibrated": "calibration",
+    "CalibratedRefiner": "refiner",
+    "CalibrationTrace": "calibration",
+    "NoiseCalibration": "calibration",
+    "NoiseLevel": "noise_level",
+    "RefineSettings": "refinement",
+    "RefinedClip": "refiner",
+    "VideoClip": "clip",
+    "calibrate": "calibration",
+    "calibration_steps": "calibration",
+}
 
 __all__ = [
     "Calibrated",
@@ -25,3 +45,15 @@ __all__ = [
     "calibrate",
     "calibration_steps",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,7 @@ class EmbeddedRefiner(RefinerAdapter):
     def describe(self) -> dict[str, Any]:
         return {
             "weights": self._weights.name,
+            "weights_sha256": hashlib.sha256(self._weights.read_bytes()).hexdigest(),
             "parameters": sum(p.numel() for p in self.network.parameters()),
             "dtype": str(self._dtype).removeprefix("torch."),
         }
