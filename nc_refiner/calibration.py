@@ -106,8 +106,10 @@ def calibration_steps(
         if config.tolerance is not None and losses[-1] < config.tolerance:
             implied = estimate.to(x_t.dtype)
             break
-        x_t = (x_t.to(wide) - level.alpha * excess).to(x_t.dtype)
-        implied = (estimate - excess).to(x_t.dtype)
+        x_t = x_t.to(wide).sub(excess, alpha=level.alpha).to(x_t.dtype)
+        implied = (estimate - excess).to(x_t.dtype) if config.reuse_prediction else None
+        # Kept over the next prediction, they would be two latents more at the peak of memory.
+        del estimate, excess
     return Calibrated(x_t, CalibrationTrace(tuple(losses)), implied if config.reuse_prediction else None)
 
 

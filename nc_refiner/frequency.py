@@ -60,7 +60,9 @@ class LowPass:
             raise ValueError(f"cutoff is {cutoff}; it must lie in [0, 1] (a fraction of the Nyquist frequency)")
         self.identity = cutoff == 1
         self._size = (height, width)
-        self._mask = None if self.identity else box_mask(height, width, float(cutoff))
+        # Columns right of the band are zero after the mask: they are never transformed along H, nor back.
+        columns = int(width // 2 * cutoff) + 1
+        self._mask = None if self.identity else box_mask(height, width, float(cutoff))[:, :columns].contiguous()
         self.empty = self._mask is not None and not bool(self._mask.any())
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -77,6 +79,7 @@ class LowPass:
         if self.empty:
             return torch.zeros_like(x)
         real = x if x.dtype in (torch.float32, torch.float64) else x.float()
-        mask = self._mask.to(device=x.device, dtype=real.dtype)
-        kept = torch.fft.irfft2(torch.fft.rfft2(real) * mask, s=self._size)
-        return kept.to(x.dtype)
+        band = torch.fft.rfft(real)[..., : self._mask.shape[-1]]
+        mask = self._mask.to(device=x.device, dtype=band.dtype)
+        band = torch.fft.ifft(torch.fft.fft(band, dim=-2) * mask, dim=-2)
+        return torch.fft.irfft(band, n=self._size[-1]).to(x.dtype)

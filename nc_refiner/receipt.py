@@ -30,6 +30,12 @@ def peak_memory_bytes(device: torch.device) -> int | None:
     """Peak memory so far: allocated on a CUDA device, resident for this process on a CPU; None where unknown."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
+    status = Path("/proc/self/status")
+    if status.exists():
+        # Not ru_maxrss: on Linux a program inherits that from whatever large process started it.
+        for line in status.read_text(encoding="ascii", errors="replace").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
     if sys.platform == "win32":
         return None
     import resource
