@@ -25,8 +25,20 @@ EXTRAS = {
     "diffusers": ["diffusers>=0.35", "transformers>=4.46", "accelerate>=1.0"],
     "modelscope": ["modelscope>=1.18", "torchsde>=0.2.6", "einops", "open_clip_torch==2.24.0", "imageio-ffmpeg"],
     "xformers": ["xformers>=0.0.28"],
-    "dev": ["pytest>=8", "hypothesis>=6.100", "ruff>=0.8", "mypy>=1.11", "types-PyYAML"],
 }
+EXTRAS["dev"] = [
+    *EXTRAS["diffusers"],
+    "peft>=0.13",
+    "sentencepiece",
+    "torchsde>=0.2.6",
+    "ftfy",
+    "scipy>=1.11",
+    "pytest>=8",
+    "hypothesis>=6.100",
+    "ruff>=0.8",
+    "mypy>=1.11",
+    "types-PyYAML",
+]
 
 setup(
     name="nc_refiner",

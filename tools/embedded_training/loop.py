@@ -49,8 +49,8 @@ class TrainingConfig:
     learning_rate: float = 1.2e-3
     decay_from: float = 0.5
     ema_steps: int = 400
-    focus: float = 0.8
-    focus_range: tuple[float, float] = (0.02, 0.65)
+    focus: float = 0.85
+    focus_range: tuple[float, float] = (0.01, 0.45)
     weights: tuple[float, float, float] = (0.5, 0.2, 0.3)
     seed: int = 0
     network: UNetConfig = field(default_factory=UNetConfig)

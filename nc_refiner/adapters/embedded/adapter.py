@@ -59,7 +59,7 @@ class EmbeddedRefiner(RefinerAdapter):
             min_frames=1,
             max_frames=32,
             size_multiple=(multiple, multiple),
-            default_strength=0.4,
+            default_strength=0.45,
             default_steps=30,
             prompt=False,
             negative_prompt=False,
