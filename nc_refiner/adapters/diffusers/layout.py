@@ -41,20 +41,18 @@ class PackCall:
 
     def layout(self, noised: Tensor) -> Layout | None:
         """The packing as a permutation, learnt by packing the numbers 0…n−1; None if it is not one of `noised`."""
-        if self.latents.numel() != noised.numel():
-            return None
         count = self.latents.numel()
+        if count != noised.numel():
+            return None
         numbers = torch.arange(count, device=noised.device).view(self.latents.shape)
         packed = self.function(numbers, *self.args, **self.kwargs)
         order = packed.flatten()
-        if len(order) != count or not bool((order.sort().values == numbers.flatten()).all()):
+        if len(order) != count or not torch.equal(order.sort().values, numbers.flatten()):
             return None
         # The pipeline may rearrange between noising and packing (Qwen exchanges frames and channels).
-        if self.latents.shape != noised.shape and noised.ndim == 5:
+        if self.latents.ndim == noised.ndim == 5 and self.latents.shape != noised.shape:
             numbers = numbers.permute(_SWAPPED)
-            if numbers.shape != noised.shape:
-                return None
-        elif self.latents.shape != noised.shape:
+        if numbers.shape != noised.shape:
             return None
         # order[k] is the place, among the latents as packed, of the k-th packed value.
         places = torch.empty(count, dtype=torch.long, device=noised.device)
