@@ -11,6 +11,7 @@ from .clip import VideoClip
 from .noise_level import NoiseLevel
 from .refinement import RefineSettings
 from .refiner import CalibratedRefiner, RefinedClip
+from .wrapping import calibrated, unwrap, wrap
 
 __all__ = [
     "Calibrated",
@@ -23,5 +24,8 @@ __all__ = [
     "VideoClip",
     "__version__",
     "calibrate",
+    "calibrated",
     "calibration_steps",
+    "unwrap",
+    "wrap",
 ]

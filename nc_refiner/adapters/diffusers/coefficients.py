@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ...noise_level import NoiseLevel
-from .patching import replaced
+from .patching import MethodHook, replaced
 
 __all__ = ["NOISING_METHODS", "Noising", "noising_hooked", "probe_level", "start_level"]
 
@@ -27,13 +26,12 @@ class Noising:
     """One recorded call: `x_t = alpha · reference + sigma · noise`, in the layout the pipeline used there.
 
     Attributes:
-        x_t, reference, noise: tensors shaped alike.
+        x_t, reference: tensors shaped alike.
         level: α and σ, probed inside the same call.
     """
 
     x_t: Tensor
     reference: Tensor
-    noise: Tensor
     level: NoiseLevel
 
 
@@ -92,14 +90,13 @@ def noising_hooked(scheduler: Any, on_noised: Callable[[Noising], Tensor]) -> It
     def proxy(method: Callable[..., Tensor]) -> Callable[..., Tensor]:
         signature = inspect.signature(method)
 
-        @functools.wraps(method)  # pipelines inspect signatures
         def hooked(*args: Any, **kwargs: Any) -> Tensor:
             arguments = dict(signature.bind(*args, **kwargs).arguments)
             x_t = method(*args, **kwargs)
             reference = arguments[_name(arguments, _REFERENCE_NAMES)]
-            return on_noised(Noising(x_t, reference, arguments["noise"], probe_level(method, arguments)))
+            return on_noised(Noising(x_t, reference, probe_level(method, arguments)))
 
-        return hooked
+        return MethodHook(method, hooked)
 
     with ExitStack() as stack:
         for name in NOISING_METHODS:

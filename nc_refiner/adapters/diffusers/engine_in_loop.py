@@ -40,16 +40,26 @@ class _InLoop:
             found = original(*args, **kwargs)
             if self.extra is not None:
                 raise InLoopImpossible("the pipeline asks for its timesteps more than once")
-            if not (isinstance(found, tuple) and isinstance(found[0], Tensor) and found[0].ndim == 1):
-                raise InLoopImpossible("the pipeline's get_timesteps does not return a list of timesteps first")
-            timesteps = found[0]
+            place = self._place(found)
+            timesteps = found[place]
             level = start_level(self.pipe.scheduler, timesteps[0]) if len(timesteps) else None
             # At α = 0 calibration can do nothing, so the list stays as it is; the core says so at the first step.
             self.extra = 0 if level is None or level.alpha < 1e-6 else self.wanted
             self.length = len(timesteps)
-            return (torch.cat([timesteps[:1]] * self.extra + [timesteps]), *found[1:])
+            longer = torch.cat([timesteps[:1]] * self.extra + [timesteps])
+            return (*found[:place], longer, *found[place + 1 :])
 
         return extended
+
+    def _place(self, found: Any) -> int:
+        """Which of the values of get_timesteps are the timesteps: those the scheduler's own list ends with."""
+        scheduled = self.pipe.scheduler.timesteps
+        for place, value in enumerate(found if isinstance(found, tuple) else ()):
+            if isinstance(value, Tensor) and value.ndim == 1 and len(value) <= len(scheduled):
+                tail = scheduled[len(scheduled) - len(value) :]
+                if torch.equal(value.to(tail.device, tail.dtype), tail):
+                    return place
+        raise InLoopImpossible("the pipeline's get_timesteps does not return the end of the scheduler's timesteps")
 
     def on_noised(self, noising: Noising) -> Tensor:
         # Inpainting noises the known part of the picture again after every step, for the timestep that comes next:
@@ -76,7 +86,7 @@ class _InLoop:
         ahead = self.session.advance(call)
         if ahead.output is not None:
             self.finished = True
-            return call.really(model_output=ahead.output, sample=ahead.latents)
+            return call.really_from(ahead.latents, ahead.output)
         self.expected = ahead.latents.to(call.sample.dtype)
         return call.answer(self.expected)
 

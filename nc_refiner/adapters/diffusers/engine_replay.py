@@ -51,7 +51,7 @@ class _Pass:
         ahead = self.session.advance(call)
         if ahead.output is not None:
             self.finished = True
-            return call.really(model_output=ahead.output, sample=ahead.latents)
+            return call.really_from(ahead.latents, ahead.output)
         self.next, self.done = ahead.latents.to(call.sample.dtype), ahead.done
         raise LeavePass
 

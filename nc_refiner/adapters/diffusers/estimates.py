@@ -52,7 +52,8 @@ def _limited(scheduler: Any, x0: Tensor) -> Tensor:
     config = scheduler.config
     if getattr(config, "thresholding", False):
         return cast(Tensor, scheduler._threshold_sample(x0))
-    if getattr(config, "clip_sample", False):
+    # The CogVideoX schedulers carry `clip_sample=True` in their configuration and never clip.
+    if getattr(config, "clip_sample", False) and not type(scheduler).__name__.startswith("CogVideoX"):
         reach = getattr(config, "clip_sample_range", None) or 1.0
         return x0.clamp(-reach, reach)
     if getattr(config, "clip_denoised", False):

@@ -16,8 +16,9 @@ from ...calibration import Calibrated, CalibrationTrace, NoiseCalibration, calib
 from .coefficients import Noising, noising_hooked
 from .errors import NotSDEdit, NothingToCalibrate
 from .estimates import carried_output, estimate_x0
+from .hand_noised import hand_noising_hooked
 from .layout import Layout, PackCall, find_layout
-from .patching import replaced
+from .patching import MethodHook, replaced
 
 __all__ = ["Advance", "Session", "StepCall", "step_hooked"]
 
@@ -42,10 +43,15 @@ class StepCall:
     arguments: dict[str, Any]
 
     @property
+    def _sign(self) -> int:
+        # With a timestep per token the flow-matching scheduler takes the velocity towards the clean side (LTX).
+        return 1 if self.arguments.get("per_token_timesteps") is None else -1
+
+    @property
     def output(self) -> Tensor:
-        """The model's output, after guidance."""
+        """The model's output, after guidance, with the sign a plain step takes."""
         value: Tensor = self.arguments["model_output"]
-        return value
+        return value if self._sign == 1 else -value
 
     @property
     def sample(self) -> Tensor:
@@ -53,9 +59,13 @@ class StepCall:
         value: Tensor = self.arguments["sample"]
         return value
 
-    def really(self, **changed: Any) -> Any:
-        """Let the scheduler step, with some arguments changed."""
-        return self.step(**{**self.arguments, **changed})
+    def really(self) -> Any:
+        """Let the scheduler step."""
+        return self.step(**self.arguments)
+
+    def really_from(self, sample: Tensor, output: Tensor) -> Any:
+        """Let the scheduler step from other latents, with another output (signed as `output`)."""
+        return self.step(**{**self.arguments, "sample": sample, "model_output": self._sign * output})
 
     def answer(self, latents: Tensor) -> Any:
         """What a pipeline may take for the scheduler's answer: `latents` as the previous sample."""
@@ -72,7 +82,6 @@ def step_hooked(scheduler: Any, on_step: Callable[[StepCall], Any]) -> Iterator[
     step = scheduler.step
     signature = inspect.signature(step)
 
-    @functools.wraps(step)  # pipelines look here for `eta` and `generator`
     def hooked(*args: Any, **kwargs: Any) -> Any:
         bound = signature.bind(*args, **kwargs).arguments
         for parameter in signature.parameters.values():  # flatten what a `**kwargs` parameter swallowed
@@ -80,7 +89,7 @@ def step_hooked(scheduler: Any, on_step: Callable[[StepCall], Any]) -> Iterator[
                 bound.update(bound.pop(parameter.name, {}))
         return on_step(StepCall(step, dict(bound)))
 
-    with replaced(scheduler, "step", hooked):
+    with replaced(scheduler, "step", MethodHook(step, hooked)):
         yield
 
 
@@ -136,6 +145,7 @@ class Session:
 
         with ExitStack() as stack:
             stack.enter_context(noising_hooked(self.pipe.scheduler, record))
+            stack.enter_context(hand_noising_hooked(self.pipe, record))
             for name in _PACKERS:
                 function = getattr(self.pipe, name, None)
                 if function is not None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from ...calibration import NoiseCalibration
 from .errors import NotSDEdit
+from .hand_noised import is_hand_noised
 
 __all__ = ["check_call", "check_pipeline", "guidance_argument", "reason_for_replay", "refusal"]
 
@@ -66,7 +67,7 @@ def check_call(pipe: Any, arguments: dict[str, Any]) -> None:
             f"{name}: with denoising_start={arguments['denoising_start']} the input is taken as already noised and "
             "nothing is noised here. Refine the finished image with `strength` instead, or use iterations=0"
         )
-    if arguments.get("latents") is not None:
+    if arguments.get("latents") is not None and not is_hand_noised(type(pipe)):
         raise NotSDEdit(
             f"{name}: with latents= the call does not start from noise on the input. Leave latents away, or use "
             "iterations=0"

@@ -484,7 +484,7 @@ IMAGES: dict[str, Entry] = {
     ),
     "KandinskyV22ControlnetImg2ImgPipeline": Entry(
         made("KandinskyV22ControlnetImg2ImgPipeline", lambda: kandinsky_parts(hint=True)),
-        kandinsky_call(hint=lambda: picture(size=256, seed=9)),
+        kandinsky_call(hint=lambda: picture(size=256, seed=9), output_type="pt"),
     ),
     "LatentConsistencyModelImg2ImgPipeline": Entry(
         made("LatentConsistencyModelImg2ImgPipeline", lambda: lcm_parts()),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from tiny_parts import clip_text, clip_tokenizer, film, image_vae, sd_unet, seeded
 from zoo import PROMPT, Entry, controlnet, flow_scheduler, made, numbers, sd_parts, sd_scheduler
 
@@ -196,5 +197,19 @@ VIDEOS: dict[str, Entry] = {
     "WanVideoToVideoPipeline": Entry(made("WanVideoToVideoPipeline", wan_parts), lambda: embeds_call(9, 32)),
     "WanVideoToVideoPipeline (flow matching)": Entry(
         made("WanVideoToVideoPipeline", lambda: wan_parts(flow_match=True)), lambda: embeds_call(9, 32)
+    ),
+    "LTXConditionPipeline": Entry(
+        made("LTXConditionPipeline", ltx_parts),
+        lambda: embeds_call(
+            9,
+            32,
+            video=...,
+            strength=...,
+            denoise_strength=0.6,
+            num_frames=9,
+            latents=numbers(1, 8, 3, 8, 8),
+            prompt_attention_mask=torch.ones(1, 8),
+            negative_prompt_attention_mask=torch.ones(1, 8),
+        ),
     ),
 }
