@@ -12,6 +12,10 @@ from ...noise_level import NoiseLevel, PredictionType, predicted_x0
 __all__ = ["carried_output", "estimate_x0", "prediction_type"]
 
 
+_NEVER_LIMIT = ("CogVideoXDDIMScheduler", "CogVideoXDPMScheduler", "TCDScheduler")
+"""Carry `clip_sample` or `thresholding` in their configuration and never look at it."""
+
+
 def prediction_type(scheduler: Any) -> PredictionType:
     """What the model behind `scheduler` predicts, in this package's words.
 
@@ -50,10 +54,11 @@ def _mean_part(output: Tensor, sample: Tensor) -> Tensor:
 
 def _limited(scheduler: Any, x0: Tensor) -> Tensor:
     config = scheduler.config
+    if type(scheduler).__name__ in _NEVER_LIMIT:
+        return x0
     if getattr(config, "thresholding", False):
         return cast(Tensor, scheduler._threshold_sample(x0))
-    # The CogVideoX schedulers carry `clip_sample=True` in their configuration and never clip.
-    if getattr(config, "clip_sample", False) and not type(scheduler).__name__.startswith("CogVideoX"):
+    if getattr(config, "clip_sample", False):
         reach = getattr(config, "clip_sample_range", None) or 1.0
         return x0.clamp(-reach, reach)
     if getattr(config, "clip_denoised", False):

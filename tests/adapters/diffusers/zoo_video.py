@@ -56,7 +56,7 @@ def cog_parts() -> dict[str, Any]:
         out_channels=4,
         time_embed_dim=2,
         text_embed_dim=32,
-        num_layers=1,
+        num_layers=2,
         sample_width=4,
         sample_height=4,
         sample_frames=9,
