@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ...noise_level import NoiseLevel
+from .errors import NotSDEdit
 from .patching import MethodHook, replaced
 
 __all__ = ["NOISING_METHODS", "Noising", "noising_hooked", "probe_level", "start_level"]
@@ -28,11 +29,13 @@ class Noising:
     Attributes:
         x_t, reference: tensors shaped alike.
         level: α and σ, probed inside the same call.
+        timestep: the first of the call's timesteps; None where it noised by hand.
     """
 
     x_t: Tensor
     reference: Tensor
     level: NoiseLevel
+    timestep: Tensor | None = None
 
 
 def _name(arguments: dict[str, Any], names: tuple[str, ...]) -> str:
@@ -92,9 +95,12 @@ def noising_hooked(scheduler: Any, on_noised: Callable[[Noising], Tensor]) -> It
 
         def hooked(*args: Any, **kwargs: Any) -> Tensor:
             arguments = dict(signature.bind(*args, **kwargs).arguments)
+            first = torch.atleast_1d(torch.as_tensor(arguments[_name(arguments, _TIMESTEP_NAMES)]))
+            if len(first) == 0:
+                raise NotSDEdit("strength leaves no step to run; raise strength or num_inference_steps")
             x_t = method(*args, **kwargs)
             reference = arguments[_name(arguments, _REFERENCE_NAMES)]
-            return on_noised(Noising(x_t, reference, probe_level(method, arguments)))
+            return on_noised(Noising(x_t, reference, probe_level(method, arguments), first[0]))
 
         return MethodHook(method, hooked)
 

@@ -17,7 +17,7 @@ from .patching import replaced
 from .randomness import RandomState
 from .session import Session, StepCall, step_hooked
 
-__all__ = ["run_replay"]
+__all__ = ["aborting", "run_replay"]
 
 
 class _Pass:
@@ -57,7 +57,7 @@ class _Pass:
 
 
 @contextmanager
-def _aborting(pipe: Any) -> Iterator[None]:
+def aborting(pipe: Any) -> Iterator[None]:
     """Undo what a pipeline undoes itself only after its last step: attention processors (PAG) and feature caches."""
     processors = {
         name: dict(model.attn_processors)
@@ -117,7 +117,7 @@ def run_replay(
             if not (calibrated or config.reuse_prediction):
                 stack.enter_context(replaced(pipe, "_progress_bar_config", quiet))
             try:
-                with _aborting(pipe):
+                with aborting(pipe):
                     changed = {} if calibrated else calibration_arguments or {}
                     return call(**{**arguments, **changed}), session.trace
             except LeavePass:

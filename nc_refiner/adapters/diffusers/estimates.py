@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...noise_level import NoiseLevel, PredictionType, predicted_x0
 
-__all__ = ["carried_output", "estimate_x0", "prediction_type"]
+__all__ = ["carried_output", "estimate_x0", "implying_output", "prediction_type"]
 
 
 _NEVER_LIMIT = ("CogVideoXDDIMScheduler", "CogVideoXDPMScheduler", "TCDScheduler")
@@ -86,6 +86,20 @@ def estimate_x0(scheduler: Any, output: Tensor, sample: Tensor, level: NoiseLeve
     return _limited(scheduler, raw)
 
 
+def _weights(scheduler: Any, sample: Tensor, level: NoiseLevel) -> tuple[float, float]:
+    """a and b of x̂₀ = a·x + b·m."""
+    one = torch.ones((1,) * sample.ndim, dtype=torch.float64)
+    none = torch.zeros_like(one)
+    return float(_raw(scheduler, none, one, level)), float(_raw(scheduler, one, none, level))
+
+
+def _with_mean(output: Tensor, mean: Tensor) -> Tensor:
+    """`output` with another prediction, and its learned variance if it has one."""
+    if mean.shape == output.shape:
+        return mean.to(output.dtype)
+    return torch.cat([mean.to(output.dtype), output[:, mean.shape[1] :]], dim=1)
+
+
 def carried_output(scheduler: Any, output: Tensor, sample: Tensor, moved: Tensor, level: NoiseLevel) -> Tensor:
     """The model output at `moved` that implies the same ε as `output` does at `sample`; for `reuse_prediction`.
 
@@ -93,12 +107,13 @@ def carried_output(scheduler: Any, output: Tensor, sample: Tensor, moved: Tensor
     `Δ·(1/α − a)/b`, which is 0 for ε-prediction. Same shape and dtype as `output`.
     """
     wide = torch.float64 if sample.dtype == torch.float64 else torch.float32
-    one = torch.ones((1,) * sample.ndim, dtype=wide, device=sample.device)
-    of_sample = float(_raw(scheduler, torch.zeros_like(one), one, level))
-    of_output = float(_raw(scheduler, one, torch.zeros_like(one), level))
-    shift = (moved.to(wide) - sample.to(wide)) * ((1 / level.alpha - of_sample) / of_output)
-    mean = _mean_part(output, sample)
-    carried = (mean.to(wide) + shift).to(output.dtype)
-    if mean.shape == output.shape:
-        return carried
-    return torch.cat([carried, output[:, sample.shape[1] :]], dim=1)
+    a, b = _weights(scheduler, sample, level)
+    shift = (moved.to(wide) - sample.to(wide)) * ((1 / level.alpha - a) / b)
+    return _with_mean(output, _mean_part(output, sample).to(wide) + shift)
+
+
+def implying_output(scheduler: Any, output: Tensor, sample: Tensor, x0: Tensor, level: NoiseLevel) -> Tensor:
+    """The model output at `sample` whose estimate is `x0` (before thresholding); shape and dtype of `output`."""
+    wide = torch.float64 if sample.dtype == torch.float64 else torch.float32
+    a, b = _weights(scheduler, sample, level)
+    return _with_mean(output, (x0.to(wide) - a * sample.to(wide)) / b)

@@ -171,17 +171,11 @@ class Session:
             raise RuntimeError("the calibration has not reached the pipeline's first step yet; call begin() there")
         return self._started
 
-    @property
-    def has_begun(self) -> bool:
-        """Whether the pipeline's first step has been reached."""
-        return self._started is not None
-
-    def begin(self, sample: Tensor) -> None:
-        """At the first step: find what was noised, and in which layout it arrived.
+    def locate(self, sample: Tensor) -> tuple[Noising, int, Layout]:
+        """At the first step: which noising call of this pass led to `sample`, its number, and the layout between.
 
         Raises:
             NotSDEdit: nothing noised arrived, or it has no height and width.
-            NothingToCalibrate: empty low band, or α = 0 (after the core's warning).
         """
         for index in reversed(range(len(self.noisings))):
             noising = self.noisings[index]
@@ -195,6 +189,16 @@ class Session:
                 f"{type(self.pipe).__name__} noises {tuple(noising.x_t.shape)}, which has no height and width to filter; "
                 "use the pipeline's image or video stage"
             )
+        return noising, index, layout
+
+    def begin(self, sample: Tensor) -> None:
+        """At the first step: start the coroutine on what `locate` finds.
+
+        Raises:
+            NotSDEdit: see `locate`.
+            NothingToCalibrate: empty low band, or α = 0 (after the core's warning).
+        """
+        noising, index, layout = self.locate(sample)
         steps = calibration_steps(layout.to_noised(sample), noising.reference, noising.level, self.config)
         self._started = _Started(noising, index, layout, steps)
         try:

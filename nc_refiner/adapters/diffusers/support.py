@@ -9,7 +9,7 @@ from ...calibration import NoiseCalibration
 from .errors import NotSDEdit
 from .hand_noised import is_hand_noised
 
-__all__ = ["check_call", "check_pipeline", "guidance_argument", "reason_for_replay", "refusal"]
+__all__ = ["check_call", "check_pipeline", "guidance_argument", "parameters_of", "reason_for_replay", "refusal"]
 
 REFUSED = {
     "AmusedImg2ImgPipeline": "noises by masking tokens, which have no α and σ",
@@ -27,6 +27,11 @@ REFUSED = {
 _STRENGTHS = ("strength", "denoise_strength")
 _COUNTS_STEPS = {"control_guidance_start": 0.0, "control_guidance_end": 1.0}
 """Arguments whose meaning depends on the number of timesteps, and the value at which it does not."""
+
+
+def parameters_of(pipe: Any) -> list[str]:
+    """Names of the arguments of the pipeline's call."""
+    return [name for name in inspect.signature(type(pipe).__call__).parameters if name not in ("self", "kwargs")]
 
 
 def refusal(cls: type) -> str | None:
