@@ -74,7 +74,7 @@ class CalibratedRefiner:
     def from_pretrained(
         cls, model: str, adapter: dict[str, Any] | None = None, **calibration: Any
     ) -> CalibratedRefiner:
-        """A refiner over diffusers weights by name or folder, for example `stabilityai/stable-diffusion-xl-refiner-1.0`.
+        """A refiner over diffusers weights by name (`stabilityai/stable-diffusion-xl-refiner-1.0`) or folder.
 
         Args:
             model: name on the hub, or a folder in the same layout; safetensors only.

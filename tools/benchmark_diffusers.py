@@ -1,8 +1,8 @@
 """Wall clock and peak memory of N = 1, 2, 3 against the stock pipeline, in one run, with random weights.
 
-    python tools/benchmark_diffusers.py                     # SDXL refiner and Wan 1.3B at real size; wants a GPU
-    python tools/benchmark_diffusers.py --dry-run           # the same code on tiny models, on the CPU
-    python tools/benchmark_diffusers.py --only wan --json wan.json
+- `python tools/benchmark_diffusers.py`: SDXL refiner and Wan 1.3B at real size; wants a GPU
+- `python tools/benchmark_diffusers.py --dry-run`: the same code on tiny models, on the CPU
+- `python tools/benchmark_diffusers.py --only wan --json wan.json`
 """
 
 from __future__ import annotations

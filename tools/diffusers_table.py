@@ -1,7 +1,7 @@
 """Write `docs/diffusers_pipelines.md`: every SDEdit-style pipeline of the installed diffusers, and its state.
 
-    python tools/diffusers_table.py            # write it
-    python tools/diffusers_table.py --check    # exit code 1 if it is stale
+- `python tools/diffusers_table.py`: write it
+- `python tools/diffusers_table.py --check`: exit code 1 if it is stale
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ HEAD = """# diffusers pipelines
 
 Written by `python tools/diffusers_table.py` for diffusers {version}; a test fails when it is stale.
 
-- **tested**: built small in the test suite and checked bit for bit: stock results without calibration, the in-loop engine
-  against the replay engine, the scheduler's own estimate, exact cost.
-- **auto**: nothing speaks against it and nothing is written for it; `mode="auto"` finds out at the first step where noise
-  enters and refuses, before any real step, if it cannot calibrate.
+- **tested**: built small in the test suite and checked bit for bit: stock results without calibration, the in-loop
+  engine against the replay engine, the scheduler's own estimate, exact cost.
+- **auto**: nothing speaks against it and nothing is written for it; `mode="auto"` finds out at the first step where
+  noise enters and refuses, before any real step, if it cannot calibrate.
 - **refused**: with the reason.
 
 | pipeline | state | notes |

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from diffusers.modular_pipelines import InputParam, OutputParam, SequentialPipelineBlocks
+from diffusers.modular_pipelines.modular_pipeline import SequentialPipelineBlocks
+from diffusers.modular_pipelines.modular_pipeline_utils import InputParam, OutputParam
 from diffusers.modular_pipelines.stable_diffusion_xl.denoise import (
     StableDiffusionXLDenoiseLoopWrapper,
     StableDiffusionXLLoopBeforeDenoiser,
@@ -34,8 +35,8 @@ class StableDiffusionXLCalibrationStep(StableDiffusionXLDenoiseLoopWrapper):
         ValueError: a field is out of range.
     """
 
-    block_classes = [StableDiffusionXLLoopBeforeDenoiser, StableDiffusionXLLoopDenoiser]
-    block_names = ["before_denoiser", "denoiser"]
+    block_classes = [StableDiffusionXLLoopBeforeDenoiser, StableDiffusionXLLoopDenoiser]  # noqa: RUF012 - as diffusers does
+    block_names = ["before_denoiser", "denoiser"]  # noqa: RUF012
 
     @property
     def description(self) -> str:
@@ -50,7 +51,9 @@ class StableDiffusionXLCalibrationStep(StableDiffusionXLDenoiseLoopWrapper):
             InputParam("controlnet_cond", description="What a ControlNet sees; refused."),
             InputParam("denoising_start", description="Start among already noised latents; refused."),
             InputParam("calibration_iterations", type_hint=int, default=3, description="N; 0 is plain SDEdit."),
-            InputParam("calibration_cutoff", type_hint=float, default=1.0, description="Threshold frequency in [0, 1]."),
+            InputParam(
+                "calibration_cutoff", type_hint=float, default=1.0, description="Threshold frequency in [0, 1]."
+            ),
             InputParam("calibration_tolerance", type_hint=float, description="Stop early below this content loss."),
         ]
 
@@ -63,7 +66,7 @@ class StableDiffusionXLCalibrationStep(StableDiffusionXLDenoiseLoopWrapper):
 
     @torch.no_grad()
     def __call__(self, components: Any, state: Any) -> tuple[Any, Any]:
-        block = self.get_block_state(state)
+        block: Any = self.get_block_state(state)
         config = NoiseCalibration(
             iterations=block.calibration_iterations,
             cutoff=block.calibration_cutoff,
@@ -79,8 +82,8 @@ class StableDiffusionXLCalibrationStep(StableDiffusionXLDenoiseLoopWrapper):
         for name in ("mask", "controlnet_cond", "denoising_start"):
             if getattr(block, name, None) is not None:
                 raise NotSDEdit(
-                    f"this block calibrates plain image-to-image, and {name} is given; use calibration_iterations=0, or "
-                    "nc_refiner.wrap on the pipeline of the classic kind"
+                    f"this block calibrates plain image-to-image, and {name} is given; use calibration_iterations=0, "
+                    "or nc_refiner.wrap on the pipeline of the classic kind"
                 )
         block.disable_guidance = components.unet.config.time_cond_proj_dim is not None
         if block.disable_guidance:

@@ -117,14 +117,14 @@ def _run(pipe: Any, function: Callable[..., Any], state: State, args: tuple[Any,
 
 
 @functools.cache
-def calibrated_class(cls: type) -> type:
+def calibrated_class(cls: Any) -> type:
     """A subclass of a pipeline class that differs in `__call__` alone: same name, same signature, same documentation.
 
     `cls` itself is left as it is. Further attributes: `calibration_trace`, the trace of the latest call.
     """
     if "calibration_trace" in vars(cls):
         return cls
-    stock: Callable[..., Any] = cls.__call__  # type: ignore[operator]
+    stock: Callable[..., Any] = cls.__call__
 
     @functools.wraps(stock)
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:

@@ -42,8 +42,8 @@ class _Pass:
             self.session.begin(call.sample)
         elif not torch.equal(call.sample, self.latents):
             raise NotSDEdit(
-                f"{type(self.session.pipe).__name__} does not repeat itself: the latents given to it at add_noise are not "
-                "those at its first step, so it cannot be calibrated; use another scheduler or pipeline"
+                f"{type(self.session.pipe).__name__} does not repeat itself: the latents given to it at add_noise are "
+                "not those at its first step, so it cannot be calibrated; use another scheduler or pipeline"
             )
         if self.calibrated:
             self.finished = True
@@ -59,21 +59,18 @@ class _Pass:
 @contextmanager
 def aborting(pipe: Any) -> Iterator[None]:
     """Undo what a pipeline undoes itself only after its last step: attention processors (PAG) and feature caches."""
-    processors = {
-        name: dict(model.attn_processors)
-        for name, model in pipe.components.items()
-        if isinstance(model, torch.nn.Module) and hasattr(model, "attn_processors")
-    }
+    parts: dict[str, Any] = pipe.components
+    processors = {name: dict(part.attn_processors) for name, part in parts.items() if hasattr(part, "attn_processors")}
     try:
         yield
     except LeavePass:
         for name, before in processors.items():
-            model = pipe.components[name]
-            if {k: id(v) for k, v in model.attn_processors.items()} != {k: id(v) for k, v in before.items()}:
-                model.set_attn_processor(before)
-        for model in pipe.components.values():
-            if getattr(model, "is_cache_enabled", False):
-                model._reset_stateful_cache()
+            now = parts[name].attn_processors
+            if any(now[place] is not processor for place, processor in before.items()):
+                parts[name].set_attn_processor(before)
+        for part in parts.values():
+            if getattr(part, "is_cache_enabled", False):
+                part._reset_stateful_cache()
         raise
 
 

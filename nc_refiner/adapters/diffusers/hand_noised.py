@@ -42,8 +42,8 @@ def hand_noising_hooked(pipe: Any, on_noised: Callable[[Noising], Tensor]) -> It
             return prepared
         if bound.get("conditions"):
             raise NotSDEdit(
-                f"{type(pipe).__name__}: with conditions every token has a noise level of its own, and calibration needs "
-                "one level. Call it with latents= and denoise_strength alone, or use iterations=0"
+                f"{type(pipe).__name__}: with conditions every token has a noise level of its own, and calibration "
+                "needs one level. Call it with latents= and denoise_strength alone, or use iterations=0"
             )
         reference = reference.to(prepared[0].device, prepared[0].dtype)
         patches = (pipe.transformer_spatial_patch_size, pipe.transformer_temporal_patch_size)

@@ -34,7 +34,8 @@ def wrap(pipe: Any, config: NoiseCalibration, *, mode: Mode = "auto") -> Any:
     # Not through __setattr__, which would write to a config; the scheduler is of the same class, so it need not.
     vars(twin)["scheduler"] = copy.deepcopy(pipe.scheduler)
     vars(twin)[STATE] = State(config, mode, original=pipe)
-    twin.__class__ = calibrated_class(type(pipe))
+    cls: Any = type(pipe)
+    twin.__class__ = calibrated_class(cls)
     return twin
 
 
@@ -52,7 +53,7 @@ def calibrated(pipe: Any, config: NoiseCalibration, *, mode: Mode = "auto") -> I
     """
     check_mode(mode)
     check_pipeline(pipe)
-    original_class = type(pipe)
+    original_class: Any = type(pipe)
     if state_of(pipe) is None:
         pipe.__class__ = calibrated_class(original_class)
     previous = state_of(pipe)

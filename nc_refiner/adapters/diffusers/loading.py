@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from types import ModuleType
 from typing import Any
@@ -35,7 +36,7 @@ def require_diffusers() -> ModuleType:
         raise ImportError(
             "this refiner needs diffusers, which is not installed: pip install 'nc-refiner[diffusers]'"
         ) from error
-    return diffusers  # type: ignore[no-any-return]
+    return diffusers
 
 
 def default_device() -> torch.device:
@@ -62,9 +63,7 @@ def use_xformers(pipe: Any, device: torch.device) -> bool:
         return False
     probe = torch.zeros(1, 8, 1, 32, device=device, dtype=torch.float16)
     try:
-        from xformers.ops import memory_efficient_attention
-
-        memory_efficient_attention(probe, probe, probe)
+        importlib.import_module("xformers.ops").memory_efficient_attention(probe, probe, probe)
     except (ImportError, NotImplementedError, RuntimeError):
         return False
     pipe.enable_xformers_memory_efficient_attention()

@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ...calibration import NoiseCalibration
 from ...noise_level import NoiseLevel
 from ..base import RefinerAdapter, Timesteps
 from .coefficients import Noising
-from .engine_replay import aborting
 from .errors import LeavePass, NotSDEdit
 from .estimates import estimate_x0, implying_output
 from .hand_noised import is_hand_noised
 from .host import unwrap
 from .layout import Layout
 from .memo import EncoderMemo
-from .patching import MethodHook, replaced
-from .randomness import RandomState
-from .session import Session, StepCall, step_hooked
+from .passes import network_hooked, run_pass
+from .session import Session, StepCall
 from .shapes import LatentAxes, frame_multiple, input_name, pixels, requirements
 from .support import check_pipeline, guidance_argument, parameters_of
 
@@ -51,7 +47,9 @@ class PipelineAdapter(RefinerAdapter):
         pipe = unwrap(pipe)
         check_pipeline(pipe)
         if is_hand_noised(type(pipe)):
-            raise NotSDEdit(f"{type(pipe).__name__} refines latents, not frames; call it through nc_refiner.wrap instead")
+            raise NotSDEdit(
+                f"{type(pipe).__name__} refines latents, not frames; call it through nc_refiner.wrap instead"
+            )
         unknown = sorted(set(call) - set(parameters_of(pipe)))
         if unknown:
             raise TypeError(f"{type(pipe).__name__} takes no {', '.join(unknown)}")
@@ -221,7 +219,8 @@ class PipelineAdapter(RefinerAdapter):
             return self._plans[float(timestep)]
         except KeyError:
             raise ValueError(
-                f"timestep {float(timestep):g} starts no schedule asked for; known: {sorted(self._plans)}. Ask timesteps() first"
+                f"timestep {float(timestep):g} starts no schedule asked for; known: {sorted(self._plans)}. "
+                "Ask timesteps() first"
             ) from None
 
     def _blank(self) -> Tensor:
@@ -278,50 +277,9 @@ class PipelineAdapter(RefinerAdapter):
         record: list[Any] | None = None,
         instead: list[Any] | None = None,
     ) -> Any:
-        """One pass; None if it was left. No global random state is touched.
-
-        `inject` takes the place of the noised latents, `record` collects the network's answers, and those in
-        `instead` are given first, in place of evaluations.
-        """
-        session = Session(self.pipe, NoiseCalibration())
-
-        def noised(noising: Noising) -> Tensor:
-            if on_noised is not None:
-                return on_noised(noising)
-            if inject is not None and len(session.noisings) == 1:
-                noising.x_t = self._known_axes.to_host(inject)
-            return noising.x_t
-
-        before = RandomState()
-        try:
-            with ExitStack() as stack:
-                stack.enter_context(self._memo.on(self.pipe))
-                stack.enter_context(session.recording(noised))
-                stack.enter_context(self._network(record, instead or []))
-                stack.enter_context(replaced(self.pipe, "_progress_bar_config", {"disable": True}))
-                if on_step is not None:
-                    stack.enter_context(step_hooked(self.pipe.scheduler, lambda call: on_step(session, call)))
-                with aborting(self.pipe):
-                    return self.pipe(**arguments)
-        except LeavePass:
-            return None
-        finally:
-            before.restore()
-
-    @contextmanager
-    def _network(self, record: list[Any] | None, instead: list[Any]) -> Iterator[None]:
-        """Count the network's evaluations, and record or replace them."""
-        network = getattr(self.pipe, "transformer", None) or self.pipe.unet
-        forward, given = network.forward, list(instead)
-
-        def evaluate(*args: Any, **kwargs: Any) -> Any:
-            if given:
-                return given.pop(0)
+        def count() -> None:
             self.evaluations += 1
-            answer = forward(*args, **kwargs)
-            if record is not None:
-                record.append(answer)
-            return answer
 
-        with replaced(network, "forward", MethodHook(forward, evaluate)):
-            yield
+        latents = None if inject is None else self._known_axes.to_host(inject)
+        with self._memo.on(self.pipe), network_hooked(self.pipe, count, record, instead or []):
+            return run_pass(self.pipe, arguments, on_step, on_noised, latents)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ...calibration import Calibrated, CalibrationTrace, NoiseCalibration, calibration_steps
 from .coefficients import Noising, noising_hooked
-from .errors import NotSDEdit, NothingToCalibrate
+from .errors import NothingToCalibrate, NotSDEdit
 from .estimates import carried_output, estimate_x0
 from .hand_noised import hand_noising_hooked
 from .layout import Layout, PackCall, find_layout
@@ -186,8 +186,8 @@ class Session:
             raise NotSDEdit(f"{type(self.pipe).__name__}: {_NOTHING_NOISED}")
         if noising.x_t.ndim < 4:
             raise NotSDEdit(
-                f"{type(self.pipe).__name__} noises {tuple(noising.x_t.shape)}, which has no height and width to filter; "
-                "use the pipeline's image or video stage"
+                f"{type(self.pipe).__name__} noises {tuple(noising.x_t.shape)}, which has no height and width to "
+                "filter; use the pipeline's image or video stage"
             )
         return noising, index, layout
 

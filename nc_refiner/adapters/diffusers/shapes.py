@@ -111,7 +111,7 @@ class LatentAxes:
 
 
 def pixels(output: Any, count: int) -> Tensor:
-    """The first field of a pipeline's answer (`output_type="pt"`) → `(count, 3, H, W)` float32 in [0, 1], on the CPU."""
+    """A pipeline's frames (`output_type="pt"`) → `(count, 3, H, W)` float32 in [0, 1], on the CPU."""
     frames = output[0] if isinstance(output, (list, tuple)) else output
     if isinstance(frames, Tensor) and frames.ndim == 5:
         frames = frames[0]

@@ -111,9 +111,7 @@ def test_calibrating_through_the_adapter_is_what_wrap_does() -> None:
     level, condition = adapter.noise_level(start), adapter.condition("a camel")
     config = nc_refiner.NoiseCalibration(iterations=2, cutoff=0.5)
     x_t = level.add_noise(reference, noise)
-    trace = nc_refiner.calibrate(
-        x_t, reference, level, lambda x: adapter.predict_x0(x, start, condition), config
-    ).trace
+    trace = nc_refiner.calibrate(x_t, reference, level, lambda x: adapter.predict_x0(x, start, condition), config).trace
     wrapped = nc_refiner.wrap(pipe, config)
     wrapped("a camel", image=image, guidance_scale=4.0, generator=torch.Generator().manual_seed(0), **STEPS)
     assert trace.content_loss == pytest.approx(wrapped.calibration_trace.content_loss, rel=1e-5)
@@ -144,9 +142,21 @@ def test_what_the_adapter_refuses() -> None:
 
 def test_a_user_pipeline_stays_as_it_is() -> None:
     pipe = IMAGES["StableDiffusionImg2ImgPipeline"].build()
-    before = (type(pipe), sorted(vars(pipe)), dict(vars(pipe.scheduler)), sorted(vars(pipe.unet)), sorted(vars(pipe.vae)))
+    before = (
+        type(pipe),
+        sorted(vars(pipe)),
+        dict(vars(pipe.scheduler)),
+        sorted(vars(pipe.unet)),
+        sorted(vars(pipe.vae)),
+    )
     nc_refiner.CalibratedRefiner.from_pipe(pipe, iterations=1)(clip(1), seed=0, **STEPS)
-    after = (type(pipe), sorted(vars(pipe)), dict(vars(pipe.scheduler)), sorted(vars(pipe.unet)), sorted(vars(pipe.vae)))
+    after = (
+        type(pipe),
+        sorted(vars(pipe)),
+        dict(vars(pipe.scheduler)),
+        sorted(vars(pipe.unet)),
+        sorted(vars(pipe.vae)),
+    )
     assert repr(after) == repr(before)
 
 

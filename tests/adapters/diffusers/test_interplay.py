@@ -141,7 +141,9 @@ def test_enforced_steps_are_replayed() -> None:
     pipe = entry.build()
     stock = generate(pipe, entry, enforce_inference_steps=True)
     with pytest.warns(UserWarning, match="enforce_inference_steps"):
-        assert not torch.equal(generate(nc_refiner.wrap(pipe, iterations=1), entry, enforce_inference_steps=True), stock)
+        assert not torch.equal(
+            generate(nc_refiner.wrap(pipe, iterations=1), entry, enforce_inference_steps=True), stock
+        )
 
 
 def test_feature_cache_is_replayed_and_never_stale() -> None:
@@ -178,7 +180,7 @@ def test_ip_adapter(pipe: Any) -> None:
         return torch.randn(shape, generator=generator) / shape[-1] ** 0.5
 
     width, layers = pipe.unet.config.cross_attention_dim, {}
-    for place, (name, processor) in enumerate(pipe.unet.attn_processors.items()):
+    for place, name in enumerate(pipe.unet.attn_processors):
         if "attn2" in name:
             hidden = pipe.unet.get_submodule(name.removesuffix(".processor")).to_k.out_features
             layers[f"{place}.to_k_ip.weight"] = draw(hidden, width)
@@ -256,9 +258,8 @@ def test_conditional_calibration_is_replayed_at_half_the_cost(pipe: Any, seen: S
     assert torch.equal(seen.ends[0], seen.ends[1])
     with pytest.raises(RuntimeError, match="guidance scale"):
         generate(nc_refiner.wrap(pipe, iterations=1, guidance_scale=1.0, mode="in_loop"), REFINER)
-    with pytest.raises(ValueError, match="cannot go together"):
-        with pytest.warns(UserWarning):
-            generate(nc_refiner.wrap(pipe, iterations=1, guidance_scale=1.0, reuse_prediction=True), REFINER)
+    with pytest.raises(ValueError, match="cannot go together"), pytest.warns(UserWarning):
+        generate(nc_refiner.wrap(pipe, iterations=1, guidance_scale=1.0, reuse_prediction=True), REFINER)
 
 
 def test_conditional_calibration_is_refused_without_guidance() -> None:

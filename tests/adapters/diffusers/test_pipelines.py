@@ -138,7 +138,9 @@ def snapshot(pipe: Any) -> dict[str, Any]:
         "class": type(pipe),
         "names": sorted(vars(pipe)),
         "attributes": {name: id(value) for name, value in vars(pipe).items() if name.startswith(("_nc", "scheduler"))},
-        "scheduler": {k: v if isinstance(v, (int, float, str, bool)) else None for k, v in vars(pipe.scheduler).items()},
+        "scheduler": {
+            k: v if isinstance(v, (int, float, str, bool)) else None for k, v in vars(pipe.scheduler).items()
+        },
         "parts": {
             name: (
                 sorted(vars(part)),

@@ -138,7 +138,9 @@ def test_estimate_and_fixed_point(name: str, seen: Seen) -> None:
     assert float((calibrated - epsilon).abs().max()) <= 1e-6 * max(1.0, float(epsilon.abs().max()))
 
 
-@pytest.mark.parametrize("name", ["EulerDiscreteScheduler", "DPMSolverMultistepScheduler", "DDIM v zero SNR", "Flow Euler"])
+@pytest.mark.parametrize(
+    "name", ["EulerDiscreteScheduler", "DPMSolverMultistepScheduler", "DDIM v zero SNR", "Flow Euler"]
+)
 def test_half_precision(name: str) -> None:
     pipe = copy.copy(with_scheduler(name))
     for part, module in pipe.components.items():

@@ -90,7 +90,7 @@ def test_what_is_not_a_pipeline_is_refused(pipe: Any) -> None:
 
 def test_a_pipeline_that_is_not_sdedit_is_refused() -> None:
     from_text = diffusers.StableDiffusionPipeline(**sd_parts())
-    with pytest.raises(NotSDEdit, match="takes no `strength`.*AutoPipelineForImage2Image"):
+    with pytest.raises(NotSDEdit, match=r"takes no `strength`.*AutoPipelineForImage2Image"):
         nc_refiner.wrap(from_text)
     with pytest.raises(NotSDEdit, match="takes no `strength`"), nc_refiner.calibrated(from_text):
         pass

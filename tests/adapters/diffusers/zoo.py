@@ -256,7 +256,7 @@ def sd3_parts(channels: int = 4) -> dict[str, Any]:
         "text_encoder_3": t5_text(),
         "tokenizer_3": word_tokenizer(),
         "transformer": seeded(network),
-        "vae": image_vae(channels, shift_factor=0.06, scaling_factor=1.5, use_quant_conv=False, use_post_quant_conv=False),
+        "vae": image_vae(channels, shift_factor=0.06, scaling_factor=1.5, use_quant_conv=False),
     }
 
 
@@ -479,9 +479,7 @@ IMAGES: dict[str, Entry] = {
     "QwenImageImg2ImgPipeline": Entry(made("QwenImageImg2ImgPipeline", qwen_parts), qwen_call()),
     "QwenImageInpaintPipeline": Entry(made("QwenImageInpaintPipeline", qwen_parts), qwen_call(mask_image=mask)),
     "ZImageImg2ImgPipeline": Entry(made("ZImageImg2ImgPipeline", z_image_parts), z_image_call),
-    "KandinskyV22Img2ImgPipeline": Entry(
-        made("KandinskyV22Img2ImgPipeline", kandinsky_parts), kandinsky_call()
-    ),
+    "KandinskyV22Img2ImgPipeline": Entry(made("KandinskyV22Img2ImgPipeline", kandinsky_parts), kandinsky_call()),
     "KandinskyV22ControlnetImg2ImgPipeline": Entry(
         made("KandinskyV22ControlnetImg2ImgPipeline", lambda: kandinsky_parts(hint=True)),
         kandinsky_call(hint=lambda: picture(size=256, seed=9), output_type="pt"),

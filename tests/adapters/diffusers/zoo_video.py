@@ -41,7 +41,8 @@ def animate_parts(**changed: Any) -> dict[str, Any]:
         motion_num_attention_heads=4,
         motion_max_seq_length=8,
     )
-    parts = sd_parts(unet=sd_unet(attention_head_dim=4), motion_adapter=seeded(motion, 13), image_encoder=None, **changed)
+    own = {"unet": sd_unet(attention_head_dim=4), "motion_adapter": seeded(motion, 13), "image_encoder": None}
+    parts = sd_parts(**own, **changed)
     del parts["safety_checker"]
     return parts
 
@@ -184,7 +185,10 @@ VIDEOS: dict[str, Entry] = {
         lambda: {**PROMPT, "video": film(4), "height": 32, "width": 32},
     ),
     "AnimateDiffVideoToVideoControlNetPipeline": Entry(
-        made("AnimateDiffVideoToVideoControlNetPipeline", lambda: animate_parts(controlnet=controlnet(attention_head_dim=4))),
+        made(
+            "AnimateDiffVideoToVideoControlNetPipeline",
+            lambda: animate_parts(controlnet=controlnet(attention_head_dim=4)),
+        ),
         lambda: {**PROMPT, "video": film(4), "conditioning_frames": film(4, seed=9), "height": 32, "width": 32},
     ),
     "CogVideoXVideoToVideoPipeline": Entry(
