@@ -39,6 +39,8 @@ def refusal(cls: type) -> str | None:
     for parent in cls.__mro__:
         if parent.__name__ in REFUSED:
             return REFUSED[parent.__name__]
+    if is_hand_noised(cls):
+        return None
     if not any(name in inspect.signature(cls.__call__).parameters for name in _STRENGTHS):
         return "takes no `strength`: it does not start from a noised input (SDEdit)"
     return None

@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
 import torch
 from watching import Seen, counted, own_estimate
 from zoo import IMAGES, Entry, generate
+from zoo_more import MORE
 from zoo_video import VIDEOS
 
 import nc_refiner
 from nc_refiner.adapters.diffusers.tested import TESTED
 
-ZOO: dict[str, Entry] = {**IMAGES, **VIDEOS}
-IN_LOOP = [name for name in ZOO if name != "LatentConsistencyModelImg2ImgPipeline"]
-"""LCM image-to-image never calls get_timesteps, so it is replayed."""
+ZOO: dict[str, Entry] = {**IMAGES, **VIDEOS, **MORE}
+REPLAYED = {
+    "FluxControlInpaintPipeline": "changes the latents between its steps",
+    "LTX2Pipeline": "get_timesteps",
+    "LatentConsistencyModelImg2ImgPipeline": "get_timesteps",
+}
+"""Pipelines with no way into their loop, and what tells."""
+IN_LOOP = [name for name in ZOO if name not in REPLAYED]
+
+
+def marked(names: Iterable[str]) -> list[Any]:
+    """The further pipelines are slow tests."""
+    return [pytest.param(name, marks=pytest.mark.slow if name in MORE else ()) for name in names]
 
 
 @functools.cache
@@ -38,7 +50,7 @@ def test_the_table_of_tested_pipelines_is_this_zoo() -> None:
     assert {name.partition(" ")[0] for name in ZOO} == set(TESTED)
 
 
-@pytest.mark.parametrize("name", ZOO)
+@pytest.mark.parametrize("name", marked(ZOO))
 def test_nothing_changes_without_calibration(name: str) -> None:
     pipe, _ = pipeline(name), stock(name)
     with counted(pipe) as calls:
@@ -51,7 +63,7 @@ def test_nothing_changes_without_calibration(name: str) -> None:
     assert torch.equal(run(nc_refiner.wrap(pipe, iterations=2, cutoff=0.01, mode="replay"), name), stock(name))
 
 
-@pytest.mark.parametrize("name", IN_LOOP)
+@pytest.mark.parametrize("name", marked(IN_LOOP))
 @pytest.mark.parametrize("reuse", [False, True], ids=["", "reuse"])
 def test_in_loop_equals_replay_and_costs_n_evaluations(name: str, reuse: bool) -> None:
     pipe, iterations = pipeline(name), 2
@@ -70,6 +82,18 @@ def test_in_loop_equals_replay_and_costs_n_evaluations(name: str, reuse: bool) -
             assert torch.equal(generator.get_state(), generator_after_stock(name))
     assert torch.equal(*results)
     assert not torch.equal(results[0], stock(name))
+
+
+@pytest.mark.parametrize("name", marked(REPLAYED))
+def test_auto_replays_where_there_is_no_way_into_the_loop(name: str) -> None:
+    pipe = pipeline(name)
+    with pytest.raises(RuntimeError, match=REPLAYED[name]):
+        run(nc_refiner.wrap(pipe, iterations=2, mode="in_loop"), name)
+    expected = run(nc_refiner.wrap(pipe, iterations=2, mode="replay"), name)
+    wrapped = nc_refiner.wrap(pipe, iterations=2)
+    with pytest.warns(UserWarning, match="by replay"):
+        assert torch.equal(run(wrapped, name), expected)
+    assert not torch.equal(expected, stock(name)) and len(wrapped.calibration_trace.content_loss) == 2
 
 
 @functools.cache
@@ -98,7 +122,7 @@ def evaluations_per_step(pipe: Any, name: str) -> int:
     return seen[0]
 
 
-@pytest.mark.parametrize("name", ZOO)
+@pytest.mark.parametrize("name", marked(ZOO))
 def test_estimate_and_fixed_point(name: str, seen: Seen) -> None:
     run(nc_refiner.wrap(pipeline(name), iterations=1, mode="replay"), name)
     made = seen.estimates[0]
@@ -112,7 +136,7 @@ def test_estimate_and_fixed_point(name: str, seen: Seen) -> None:
     assert float((a - b).abs().max()) <= 1e-6 * max(1.0, float(epsilon.abs().max()))
 
 
-@pytest.mark.parametrize("name", ZOO)
+@pytest.mark.parametrize("name", marked(ZOO))
 def test_unwrapping_leaves_no_trace(name: str) -> None:
     pipe = pipeline(name)
     stock(name)

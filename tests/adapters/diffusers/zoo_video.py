@@ -176,7 +176,130 @@ def ltx_parts() -> dict[str, Any]:
     }
 
 
+def ltx2_parts() -> dict[str, Any]:
+    from diffusers import AutoencoderKLLTX2Audio, AutoencoderKLLTX2Video, LTX2VideoTransformer3DModel
+    from diffusers.pipelines.ltx2 import LTX2TextConnectors, LTX2Vocoder
+
+    network = LTX2VideoTransformer3DModel(
+        in_channels=4,
+        out_channels=4,
+        patch_size=1,
+        patch_size_t=1,
+        num_attention_heads=2,
+        attention_head_dim=8,
+        cross_attention_dim=16,
+        audio_in_channels=4,
+        audio_out_channels=4,
+        audio_num_attention_heads=2,
+        audio_attention_head_dim=4,
+        audio_cross_attention_dim=8,
+        num_layers=2,
+        qk_norm="rms_norm_across_heads",
+        caption_channels=32,
+        rope_double_precision=False,
+        rope_type="split",
+    )
+    connectors = LTX2TextConnectors(
+        caption_channels=32,
+        text_proj_in_factor=3,
+        video_connector_num_attention_heads=4,
+        video_connector_attention_head_dim=8,
+        video_connector_num_layers=1,
+        video_connector_num_learnable_registers=None,
+        audio_connector_num_attention_heads=4,
+        audio_connector_attention_head_dim=8,
+        audio_connector_num_layers=1,
+        audio_connector_num_learnable_registers=None,
+        connector_rope_base_seq_len=32,
+        rope_theta=10000.0,
+        rope_double_precision=False,
+        causal_temporal_positioning=False,
+        rope_type="split",
+    )
+    vae = AutoencoderKLLTX2Video(
+        latent_channels=4,
+        block_out_channels=(8,),
+        decoder_block_out_channels=(8,),
+        layers_per_block=(1,),
+        decoder_layers_per_block=(1, 1),
+        spatio_temporal_scaling=(True,),
+        decoder_spatio_temporal_scaling=(True,),
+        decoder_inject_noise=(False, False),
+        downsample_type=("spatial",),
+        upsample_residual=(False,),
+        upsample_factor=(1,),
+        timestep_conditioning=False,
+        patch_size=1,
+        patch_size_t=1,
+        encoder_causal=True,
+        decoder_causal=False,
+    )
+    audio_vae = AutoencoderKLLTX2Audio(
+        base_channels=4,
+        output_channels=2,
+        ch_mult=(1,),
+        num_res_blocks=1,
+        attn_resolutions=None,
+        in_channels=2,
+        resolution=32,
+        latent_channels=2,
+        norm_type="pixel",
+        causality_axis="height",
+        mid_block_add_attention=False,
+        sample_rate=16000,
+        mel_hop_length=160,
+        is_causal=True,
+        mel_bins=8,
+    )
+    vocoder = LTX2Vocoder(
+        in_channels=16,
+        hidden_channels=32,
+        out_channels=2,
+        upsample_kernel_sizes=[4, 4],
+        upsample_factors=[2, 2],
+        resnet_kernel_sizes=[3],
+        resnet_dilations=[[1, 3, 5]],
+        output_sampling_rate=16000,
+    )
+    return {
+        "scheduler": flow_scheduler(),
+        "vae": seeded(vae),
+        "audio_vae": seeded(audio_vae),
+        "text_encoder": None,
+        "tokenizer": None,
+        "connectors": seeded(connectors),
+        "transformer": seeded(network),
+        "vocoder": seeded(vocoder),
+    }
+
+
+def ltx2_call() -> dict[str, Any]:
+    """The second stage: given latents, noised to the first of the sigmas."""
+    return {
+        "prompt_embeds": numbers(1, 16, 96),
+        "prompt_attention_mask": torch.ones(1, 16, dtype=torch.long),
+        "negative_prompt_embeds": numbers(1, 16, 96, seed=12),
+        "negative_prompt_attention_mask": torch.ones(1, 16, dtype=torch.long),
+        "latents": numbers(1, 4, 3, 8, 8),
+        "sigmas": [0.7, 0.4, 0.2],
+        "noise_scale": 0.7,
+        "num_inference_steps": 3,
+        "strength": ...,
+        "height": 32,
+        "width": 32,
+        "num_frames": 5,
+        "guidance_scale": 3.0,
+        "stg_scale": 0.0,
+        "modality_scale": 1.0,
+        "audio_guidance_scale": 1.0,
+        "audio_stg_scale": 0.0,
+        "audio_modality_scale": 1.0,
+        "use_cross_timestep": False,
+    }
+
+
 VIDEOS: dict[str, Entry] = {
+    "LTX2Pipeline": Entry(made("LTX2Pipeline", ltx2_parts), ltx2_call),
     "VideoToVideoSDPipeline": Entry(
         made("VideoToVideoSDPipeline", zeroscope_parts), lambda: {**PROMPT, "video": film()}
     ),
