@@ -16,6 +16,7 @@ from zoo_video import VIDEOS
 import nc_refiner
 from nc_refiner.adapters.diffusers.tested import TESTED
 
+FLUX = IMAGES["FluxImg2ImgPipeline"]
 ZOO: dict[str, Entry] = {**IMAGES, **VIDEOS, **MORE}
 REPLAYED = {
     "FluxControlInpaintPipeline": "changes the latents between its steps",
@@ -134,6 +135,48 @@ def test_estimate_and_fixed_point(name: str, seen: Seen) -> None:
     epsilon = level.noise_in(made.sample.double(), made.x0.double())
     a, b = calibrated.flatten().sort().values, epsilon.flatten().sort().values  # whatever the layout
     assert float((a - b).abs().max()) <= 1e-6 * max(1.0, float(epsilon.abs().max()))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "FluxImg2ImgPipeline",
+        "AnimateDiffVideoToVideoPipeline",
+        "CogVideoXVideoToVideoPipeline",
+        "WanVideoToVideoPipeline",
+    ],
+)
+def test_half_precision(name: str) -> None:
+    pipe = ZOO[name].build().to(torch.bfloat16)
+    embeds = {k: v.bfloat16() for k, v in ZOO[name].arguments().items() if k.endswith("_embeds")}
+    plain = run(pipe, name, **embeds)
+    assert torch.equal(run(nc_refiner.wrap(pipe, iterations=0), name, **embeds), plain)
+    for options in ({"iterations": 2}, {"iterations": 2, "cutoff": 0.5, "reuse_prediction": True}):
+        in_loop = run(nc_refiner.wrap(pipe, mode="in_loop", **options), name, **embeds)
+        assert torch.equal(in_loop, run(nc_refiner.wrap(pipe, mode="replay", **options), name, **embeds))
+        assert not torch.equal(in_loop, plain)
+
+
+def test_flow_shifted_by_resolution() -> None:
+    """Flux as it ships: the schedule depends on the size of the picture."""
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
+    pipe = FLUX.build()
+    pipe.scheduler = FlowMatchEulerDiscreteScheduler(
+        use_dynamic_shifting=True, base_image_seq_len=16, max_image_seq_len=256
+    )
+    results = [generate(nc_refiner.wrap(pipe, iterations=2, mode=mode), FLUX) for mode in ("in_loop", "replay")]
+    assert torch.equal(*results)
+    assert torch.equal(generate(nc_refiner.wrap(pipe, iterations=0), FLUX), generate(pipe, FLUX))
+
+    call = {"max_sequence_length": 8}
+    adapter = nc_refiner.CalibratedRefiner.from_pipe(pipe, call, iterations=1).adapter
+    start = adapter.timesteps(5, 0.6).first
+    by_size = {}
+    for size in (32, 96):
+        adapter.encode(torch.rand(1, 3, size, size))
+        by_size[size] = adapter.noise_level(start).sigma
+    assert by_size[32] < by_size[96]
 
 
 @pytest.mark.parametrize("name", marked(ZOO))
