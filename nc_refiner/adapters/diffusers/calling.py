@@ -109,7 +109,7 @@ def _run(pipe: Any, function: Callable[..., Any], state: State, args: tuple[Any,
                 before.restore()
         if reason not in state.said:
             state.said.add(reason)
-            warnings.warn(f"calibrating {type(pipe).__name__} by replay: {reason}", stacklevel=4)
+            warnings.warn(f"calibrating {type(pipe).__name__} by replay: {reason}", stacklevel=3)
         return _replay(pipe, call, arguments, state)
     except NothingToCalibrate:
         before.restore()

@@ -29,13 +29,13 @@ class Noising:
     Attributes:
         x_t, reference: tensors shaped alike.
         level: α and σ, probed inside the same call.
-        timestep: the first of the call's timesteps; None where it noised by hand.
+        timestep: the (first) one noised to.
     """
 
     x_t: Tensor
     reference: Tensor
     level: NoiseLevel
-    timestep: Tensor | None = None
+    timestep: Tensor
 
 
 def _name(arguments: dict[str, Any], names: tuple[str, ...]) -> str:
@@ -87,13 +87,20 @@ def start_level(scheduler: Any, timestep: Tensor) -> NoiseLevel | None:
 
 
 @contextmanager
-def noising_hooked(scheduler: Any, on_noised: Callable[[Noising], Tensor]) -> Iterator[None]:
-    """Inside the block every noising call of `scheduler` goes through `on_noised`, whose answer is returned."""
+def noising_hooked(
+    scheduler: Any, on_noised: Callable[[Noising], Tensor], wanted: Callable[[], bool] = lambda: True
+) -> Iterator[None]:
+    """Inside the block every noising call of `scheduler` goes through `on_noised`, whose answer is returned.
+
+    While `wanted()` is false calls pass through: inpainting noises once per step, and nothing of that matters here.
+    """
 
     def proxy(method: Callable[..., Tensor]) -> Callable[..., Tensor]:
         signature = inspect.signature(method)
 
         def hooked(*args: Any, **kwargs: Any) -> Tensor:
+            if not wanted():
+                return method(*args, **kwargs)
             arguments = dict(signature.bind(*args, **kwargs).arguments)
             first = torch.atleast_1d(torch.as_tensor(arguments[_name(arguments, _TIMESTEP_NAMES)]))
             if len(first) == 0:

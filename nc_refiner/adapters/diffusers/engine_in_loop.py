@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ...calibration import CalibrationTrace, NoiseCalibration
 from .coefficients import Noising, start_level
-from .errors import InLoopImpossible
+from .errors import InLoopImpossible, NothingToCalibrate
 from .patching import replaced
 from .session import Session, StepCall, step_hooked
 
@@ -77,7 +77,13 @@ class _InLoop:
         self.steps_seen += 1
         if self.steps_seen == 1:
             self._hide_extra_steps()
-            self.session.begin(call.sample)
+            try:
+                self.session.begin(call.sample)
+            except NothingToCalibrate:
+                if self.extra:
+                    raise
+                self.finished = True
+                return call.really()
         elif self.expected is None or not torch.equal(call.sample, self.expected):
             raise InLoopImpossible("the pipeline changes the latents between its steps")
         if self.steps_seen > self.session.config.iterations:
@@ -120,7 +126,8 @@ def run_in_loop(
 
     Raises:
         InLoopImpossible: before the first real step; the random state has then moved.
-        NothingToCalibrate, NotSDEdit: see `Session.begin`.
+        NothingToCalibrate: the low band is empty, which shows when the pipeline's list is already longer.
+        NotSDEdit: see `Session.begin`.
     """
     original = getattr(pipe, "get_timesteps", None)
     if original is None:
@@ -130,7 +137,7 @@ def run_in_loop(
     if users is not None:
         arguments = {**arguments, _CALLBACK: loop.callback(users)}
     with ExitStack() as stack:
-        stack.enter_context(loop.session.recording(loop.on_noised))
+        stack.enter_context(loop.session.recording(loop.on_noised, lambda: not loop.finished))
         stack.enter_context(step_hooked(pipe.scheduler, loop.on_step))
         stack.enter_context(replaced(pipe, "get_timesteps", loop.get_timesteps(original)))
         result = call(**arguments)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ...calibration import CalibrationTrace, NoiseCalibration
 from .coefficients import Noising
-from .errors import LeavePass, NotSDEdit
+from .errors import LeavePass, NothingToCalibrate, NotSDEdit
 from .memo import EncoderMemo
 from .patching import replaced
 from .randomness import RandomState
@@ -29,6 +29,10 @@ class _Pass:
         self.done = False
         self.finished = False
 
+    def open(self) -> bool:
+        """Whether this pass is still short of its first real step."""
+        return not self.finished
+
     def on_noised(self, noising: Noising) -> Tensor:
         session = self.session
         if self.latents is None or len(session.noisings) - 1 != session.started.index:
@@ -39,7 +43,11 @@ class _Pass:
         if self.finished:
             return call.really()
         if self.latents is None:
-            self.session.begin(call.sample)
+            try:
+                self.session.begin(call.sample)
+            except NothingToCalibrate:  # so far this pass is a stock call, and so it ends
+                self.finished = True
+                return call.really()
         elif not torch.equal(call.sample, self.latents):
             raise NotSDEdit(
                 f"{type(self.session.pipe).__name__} does not repeat itself: the latents given to it at add_noise are "
@@ -98,7 +106,7 @@ def run_replay(
         What the pipeline returned, and the trace.
 
     Raises:
-        NothingToCalibrate, NotSDEdit: see `Session.begin`.
+        NotSDEdit: see `Session.begin`.
     """
     session, memo = Session(pipe, config), EncoderMemo()
     before = RandomState(arguments.values())
@@ -109,7 +117,7 @@ def run_replay(
         one = _Pass(session, latents, calibrated)
         with ExitStack() as stack:
             stack.enter_context(memo.on(pipe))
-            stack.enter_context(session.recording(one.on_noised))
+            stack.enter_context(session.recording(one.on_noised, one.open))
             stack.enter_context(step_hooked(pipe.scheduler, one.on_step))
             if not (calibrated or config.reuse_prediction):
                 stack.enter_context(replaced(pipe, "_progress_bar_config", quiet))

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ...noise_level import NoiseLevel
@@ -77,7 +78,7 @@ def hand_noising_hooked(pipe: Any, on_noised: Callable[[Noising], Tensor]) -> It
         if layout is None:
             raise NotSDEdit(f"{type(pipe).__name__} packs its latents in a way that cannot be undone; use iterations=0")
         x_t = layout.to_noised(packed)
-        answer = on_noised(Noising(x_t, reference, NoiseLevel(1 - sigma, sigma)))
+        answer = on_noised(Noising(x_t, reference, NoiseLevel(1 - sigma, sigma), torch.tensor(1000 * sigma)))
         if answer is x_t:
             return prepared
         repacked = layout.to_sample(answer)

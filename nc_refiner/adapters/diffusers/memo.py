@@ -15,6 +15,10 @@ from .patching import replaced
 __all__ = ["EncoderMemo"]
 
 
+_MOST = 64
+"""Answers kept per encoder: a clip's batches, or a few prompts."""
+
+
 def _alike(a: Any, b: Any) -> bool:
     if a is b:
         return True
@@ -58,6 +62,10 @@ class EncoderMemo:
                     stack.enter_context(replaced(model, "encode", self._remembering(f"{name}.encode", encode)))
             yield
 
+    def forget_models(self) -> None:
+        """Forget what models encoded, which belongs to one clip; prompts stay."""
+        self._known = {name: known for name, known in self._known.items() if not name.endswith(".encode")}
+
     def _remembering(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         known = self._known.setdefault(name, [])
 
@@ -68,6 +76,7 @@ class EncoderMemo:
                     return answer
             answer = function(*args, **kwargs)
             known.append(((args, kwargs), answer))
+            del known[:-_MOST]
             return answer
 
         return remembering

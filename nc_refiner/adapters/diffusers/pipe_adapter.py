@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ...noise_level import NoiseLevel
 from ..base import RefinerAdapter, Timesteps
+from .calling import STATE
 from .coefficients import Noising
 from .errors import LeavePass, NotSDEdit
 from .estimates import estimate_x0, implying_output
@@ -55,6 +56,7 @@ class PipelineAdapter(RefinerAdapter):
             raise TypeError(f"{type(pipe).__name__} takes no {', '.join(unknown)}")
         self.pipe = copy.copy(pipe)
         vars(self.pipe)["scheduler"] = copy.deepcopy(pipe.scheduler)
+        vars(self.pipe).pop(STATE, None)  # inside `calibrated(pipe)` it would calibrate a second time
         self._call = call
         try:
             self._guidance: str | None = guidance_argument(pipe)
@@ -98,8 +100,6 @@ class PipelineAdapter(RefinerAdapter):
         """
         noising = self._start((num_inference_steps, strength))
         scheduled, first = self.pipe.scheduler.timesteps, noising.timestep
-        if first is None:
-            return Timesteps(scheduled[:0], num_inference_steps, strength)
         begin = getattr(self.pipe.scheduler, "begin_index", None)
         if begin is None:
             begin = int((scheduled == first.to(scheduled.device)).nonzero()[0])
@@ -121,7 +121,8 @@ class PipelineAdapter(RefinerAdapter):
         extra = -(len(frames) - 1) % frame_multiple(self.pipe)
         self._count = len(frames)
         self._frames = torch.cat([frames, frames[-1:].expand(extra, -1, -1, -1)]) if extra else frames
-        self._memo, self._levels, self._decoded = EncoderMemo(), {}, None
+        self._memo.forget_models()
+        self._levels, self._decoded = {}, None
         return self._axes.to_contract(self._start(plan, generator=generator).reference)
 
     def predict_x0(self, x_t: Tensor, timestep: Tensor, condition: Any, guidance_scale: float | None = None) -> Tensor:

@@ -130,13 +130,14 @@ class Session:
         self.pipe, self.config = pipe, config
         self.noisings: list[Noising] = []
         self.trace = CalibrationTrace()
-        self.predictions = 0
         self._packs: list[PackCall] = []
         self._started: _Started | None = None
 
     @contextmanager
-    def recording(self, on_noised: Callable[[Noising], Tensor]) -> Iterator[None]:
-        """Hook noising (answered by `on_noised`) and packing for one pass of the pipeline."""
+    def recording(
+        self, on_noised: Callable[[Noising], Tensor], wanted: Callable[[], bool] = lambda: True
+    ) -> Iterator[None]:
+        """Hook noising (answered by `on_noised`, as long as `wanted()`) and packing for one pass of the pipeline."""
         self.noisings, self._packs = [], []
 
         def record(noising: Noising) -> Tensor:
@@ -144,7 +145,7 @@ class Session:
             return on_noised(noising)
 
         with ExitStack() as stack:
-            stack.enter_context(noising_hooked(self.pipe.scheduler, record))
+            stack.enter_context(noising_hooked(self.pipe.scheduler, record, wanted))
             stack.enter_context(hand_noising_hooked(self.pipe, record))
             for name in _PACKERS:
                 function = getattr(self.pipe, name, None)
@@ -201,6 +202,7 @@ class Session:
         noising, index, layout = self.locate(sample)
         steps = calibration_steps(layout.to_noised(sample), noising.reference, noising.level, self.config)
         self._started = _Started(noising, index, layout, steps)
+        self.noisings, self._packs = [], []  # no latents are kept longer than needed
         try:
             next(steps)
         except StopIteration as stop:
@@ -219,7 +221,6 @@ class Session:
             ValueError: as `estimate_x0` and `calibration_steps`.
         """
         layout, level, sample = self.started.layout, self.started.noising.level, call.sample
-        self.predictions += 1
         x0 = estimate_x0(self.pipe.scheduler, call.output, sample, level)
         if x0.shape != sample.shape:
             raise NotSDEdit(

@@ -160,6 +160,23 @@ def test_a_user_pipeline_stays_as_it_is() -> None:
     assert repr(after) == repr(before)
 
 
+def test_text_is_encoded_once_for_all_frames() -> None:
+    pipe = IMAGES["StableDiffusionImg2ImgPipeline"].build()
+    texts: list[int] = []
+    pipe.text_encoder.register_forward_pre_hook(lambda *_: texts.append(1))
+    refiner = nc_refiner.CalibratedRefiner.from_pipe(pipe, iterations=2)
+    refiner(clip(3), seed=0, prompt="a camel", **STEPS)
+    assert len(texts) == 4  # no prompt, where only the VAE is asked, and "a camel"; each against the empty one
+
+
+def test_a_pipeline_in_a_calibrated_block_is_not_calibrated_twice() -> None:
+    pipe = IMAGES["StableDiffusionImg2ImgPipeline"].build()
+    with nc_refiner.calibrated(pipe, iterations=3):
+        inside = nc_refiner.CalibratedRefiner.from_pipe(pipe, iterations=1)(clip(1), seed=0, **STEPS)
+    outside = nc_refiner.CalibratedRefiner.from_pipe(pipe, iterations=1)(clip(1), seed=0, **STEPS)
+    assert torch.equal(inside.clip.frames, outside.clip.frames)
+
+
 def saved(entry: Any, folder: Path, **options: Any) -> str:
     entry.build().save_pretrained(folder, **options)
     return str(folder)

@@ -398,11 +398,11 @@ def kandinsky_parts(hint: bool = False) -> dict[str, Any]:
 
 def kandinsky_call(**more: Any) -> Callable[[], dict[str, Any]]:
     return lambda: {
-        "image": picture(size=64),
+        "image": picture(),
         "image_embeds": numbers(1, 32),
         "negative_image_embeds": numbers(1, 32, seed=12),
-        "height": 64,
-        "width": 64,
+        "height": 32,
+        "width": 32,
         "guidance_scale": 3.0,
         **{k: v() if callable(v) else v for k, v in more.items()},
     }
@@ -482,7 +482,7 @@ IMAGES: dict[str, Entry] = {
     "KandinskyV22Img2ImgPipeline": Entry(made("KandinskyV22Img2ImgPipeline", kandinsky_parts), kandinsky_call()),
     "KandinskyV22ControlnetImg2ImgPipeline": Entry(
         made("KandinskyV22ControlnetImg2ImgPipeline", lambda: kandinsky_parts(hint=True)),
-        kandinsky_call(hint=lambda: picture(size=256, seed=9), output_type="pt"),
+        kandinsky_call(hint=lambda: picture(size=128, seed=9), output_type="pt"),
     ),
     "LatentConsistencyModelImg2ImgPipeline": Entry(
         made("LatentConsistencyModelImg2ImgPipeline", lambda: lcm_parts()),
