@@ -43,6 +43,8 @@ class PipelineAdapter(RefinerAdapter):
     """
 
     name = "diffusers"
+    owns_trajectory = True
+    """`denoise` is the pipeline's own call: there is no loop over `predict_x0` and `step` to compare it with."""
 
     def __init__(self, pipe: Any, **call: Any):
         pipe = unwrap(pipe)
