@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .noise_level import NoiseLevel
     from .refinement import RefineSettings
     from .refiner import CalibratedRefiner, RefinedClip
+    from .wrapping import calibrated, unwrap, wrap
 
 _HOMES = {
     "Calibrated": "calibration",
@@ -29,7 +30,10 @@ _HOMES = {
     "RefinedClip": "refiner",
     "VideoClip": "clip",
     "calibrate": "calibration",
+    "calibrated": "wrapping",
     "calibration_steps": "calibration",
+    "unwrap": "wrapping",
+    "wrap": "wrapping",
 }
 
 __all__ = [
@@ -43,7 +47,10 @@ __all__ = [
     "VideoClip",
     "__version__",
     "calibrate",
+    "calibrated",
     "calibration_steps",
+    "unwrap",
+    "wrap",
 ]
 
 

@@ -55,6 +55,39 @@ class CalibratedRefiner:
         """
         return cls(create(name, **(adapter or {})), NoiseCalibration(**calibration))
 
+    @classmethod
+    def from_pipe(cls, pipe: Any, call: dict[str, Any] | None = None, **calibration: Any) -> CalibratedRefiner:
+        """A refiner over a diffusers image-to-image or video-to-video pipeline; the pipeline stays as it is.
+
+        Args:
+            pipe: the pipeline object.
+            call: arguments for every call of it (a control image, embeddings, …).
+            calibration: fields of `NoiseCalibration`.
+
+        Raises:
+            ImportError: diffusers is not installed. ValueError: the pipeline cannot be calibrated.
+            TypeError: unknown arguments.
+        """
+        return cls.from_name("diffusers", {"pipe": pipe, **({"call": call} if call else {})}, **calibration)
+
+    @classmethod
+    def from_pretrained(
+        cls, model: str, adapter: dict[str, Any] | None = None, **calibration: Any
+    ) -> CalibratedRefiner:
+        """A refiner over diffusers weights by name (`stabilityai/stable-diffusion-xl-refiner-1.0`) or folder.
+
+        Args:
+            model: name on the hub, or a folder in the same layout; safetensors only.
+            adapter: options of `nc_refiner.adapters.diffusers.loading.load_pipeline` (`dtype`, `device`, `variant`,
+                `revision`, `local_files_only`, …), and `call` as in `from_pipe`.
+            calibration: fields of `NoiseCalibration`.
+
+        Raises:
+            ImportError: diffusers is not installed. OSError: no such weights, or none as safetensors.
+            ValueError: the pipeline cannot be calibrated. TypeError: unknown options.
+        """
+        return cls.from_name("diffusers", {"model": model, **(adapter or {})}, **calibration)
+
     def with_calibration(self, **changes: Any) -> CalibratedRefiner:
         """The same adapter under a changed calibration, for example `iterations=0` as the control of a comparison."""
         return CalibratedRefiner(self.adapter, replace(self.calibration, **changes))

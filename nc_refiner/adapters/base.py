@@ -112,11 +112,14 @@ class RefinerAdapter(ABC):
     def predict_x0(self, x_t: Tensor, timestep: Tensor, condition: Any, guidance_scale: float | None = None) -> Tensor:
         """x̂₀ at `x_t`, guided as the host guides (`None`: the host's scale). Must not change any state."""
 
-    @abstractmethod
     def step(
         self, x_t: Tensor, x0: Tensor, timesteps: Timesteps, index: int, generator: torch.Generator | None = None
     ) -> Tensor:
-        """From `x_t` at `timesteps.values[index]` to the next noise level, given the estimate x̂₀."""
+        """From `x_t` at `timesteps.values[index]` to the next noise level, given the estimate x̂₀.
+
+        Only for hosts whose loop we run; one whose solver owns the trajectory overrides `denoise` instead.
+        """
+        raise NotImplementedError(f"{self.name or type(self).__name__} runs whole trajectories; call denoise")
 
     def denoise(
         self,

@@ -90,9 +90,10 @@ def check(
         "random state": bench.random_state,
         "state restored": bench.state_restored,
         "identity": bench.identity,
-        "noise level matches step": bench.step_consistency,
         "fixed point": bench.fixed_point,
     }
+    if not adapter.owns_trajectory:
+        checks["noise level matches step"] = bench.step_consistency
     if lossless is not False:
         checks["round trip"] = lambda: bench.round_trip(1e-5 if lossless else 0.2)
     if trained:
@@ -188,7 +189,8 @@ class _Bench:
             edge.copy_(1 - edge)
             others = [d for d in range(5) if d != axis]
             moved = (self.adapter.encode(changed, self._generator()) - base).abs().sum(dim=others)
-            if int(moved.argmax()) > 0:
+            # A VAE sees beyond the edge: its neighbours may move more than the edge itself.
+            if int(moved.argmax()) > base.shape[axis] // 4:
                 raise _Failure(
                     f"changing the start of the clip's axis {frame_axis} moved index {int(moved.argmax())} most on "
                     f"latent axis {axis}; encode must return (1, C, F, H, W), found {tuple(base.shape)}"

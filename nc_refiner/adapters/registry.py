@@ -16,7 +16,7 @@ GROUP = "nc_refiner.adapters"
 Factory = Callable[..., RefinerAdapter]
 
 _registered: dict[str, Factory] = {}
-_BUILT_IN = {"embedded": "nc_refiner.adapters.embedded"}
+_BUILT_IN = {"diffusers": "nc_refiner.adapters.diffusers.loading", "embedded": "nc_refiner.adapters.embedded"}
 
 
 def register(name: str) -> Callable[[Factory], Factory]:

@@ -1,0 +1,244 @@
+"""One calibrated call of a pipeline: what both engines share. The method itself stays in `calibration_steps`."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...calibration import Calibrated, CalibrationTrace, NoiseCalibration, calibration_steps
+from .coefficients import Noising, noising_hooked
+from .errors import NothingToCalibrate, NotSDEdit
+from .estimates import carried_output, estimate_x0
+from .hand_noised import hand_noising_hooked
+from .layout import Layout, PackCall, find_layout
+from .patching import MethodHook, replaced
+
+__all__ = ["Advance", "Session", "StepCall", "step_hooked"]
+
+_PACKERS = ("_pack_latents", "pack_latents")
+_NOTHING_NOISED = (
+    "nothing this call noised reaches the scheduler, so there is no initial noise to calibrate. That is so with "
+    "`denoising_start`, with `latents=`, at strength 1 of an inpainting pipeline, and for pipelines that are not "
+    "SDEdit. Use an image-to-image or video-to-video pipeline with a strength below 1, or iterations=0"
+)
+
+
+@dataclass(eq=False)
+class StepCall:
+    """One call of `scheduler.step`, taken apart.
+
+    Attributes:
+        step: the scheduler's own method.
+        arguments: by name, as the pipeline passed them.
+    """
+
+    step: Callable[..., Any]
+    arguments: dict[str, Any]
+
+    @property
+    def _sign(self) -> int:
+        # With a timestep per token the flow-matching scheduler takes the velocity towards the clean side (LTX).
+        return 1 if self.arguments.get("per_token_timesteps") is None else -1
+
+    @property
+    def output(self) -> Tensor:
+        """The model's output, after guidance, with the sign a plain step takes."""
+        value: Tensor = self.arguments["model_output"]
+        return value if self._sign == 1 else -value
+
+    @property
+    def sample(self) -> Tensor:
+        """The latents in the scheduler's layout and scale."""
+        value: Tensor = self.arguments["sample"]
+        return value
+
+    def really(self) -> Any:
+        """Let the scheduler step."""
+        return self.step(**self.arguments)
+
+    def really_from(self, sample: Tensor, output: Tensor) -> Any:
+        """Let the scheduler step from other latents, with another output (signed as `output`)."""
+        return self.step(**{**self.arguments, "sample": sample, "model_output": self._sign * output})
+
+    def answer(self, latents: Tensor) -> Any:
+        """What a pipeline may take for the scheduler's answer: `latents` as the previous sample."""
+        if self.arguments.get("return_dict", True) is False:
+            return (latents, None)
+        from diffusers.schedulers.scheduling_utils import SchedulerOutput
+
+        return SchedulerOutput(prev_sample=latents)
+
+
+@contextmanager
+def step_hooked(scheduler: Any, on_step: Callable[[StepCall], Any]) -> Iterator[None]:
+    """Inside the block every `scheduler.step` goes through `on_step`, whose answer is returned."""
+    step = scheduler.step
+    signature = inspect.signature(step)
+
+    def hooked(*args: Any, **kwargs: Any) -> Any:
+        bound = signature.bind(*args, **kwargs).arguments
+        for parameter in signature.parameters.values():  # flatten what a `**kwargs` parameter swallowed
+            if parameter.kind is parameter.VAR_KEYWORD:
+                bound.update(bound.pop(parameter.name, {}))
+        return on_step(StepCall(step, dict(bound)))
+
+    with replaced(scheduler, "step", MethodHook(step, hooked)):
+        yield
+
+
+@dataclass(frozen=True, eq=False)
+class Advance:
+    """What one prediction led to.
+
+    Attributes:
+        latents: where to go on from, in the scheduler's layout.
+        done: no further prediction is wanted.
+        output: the model output to step with at once (`reuse_prediction`, or nothing was left to change).
+    """
+
+    latents: Tensor
+    done: bool
+    output: Tensor | None = None
+
+
+@dataclass(eq=False)
+class _Started:
+    """What is known once the first step has been reached."""
+
+    noising: Noising
+    index: int
+    layout: Layout
+    steps: Generator[Tensor, Tensor, Calibrated]
+
+
+class Session:
+    """Drives the core's coroutine from inside a pipeline.
+
+    Args:
+        pipe: the pipeline; nothing on it is changed here but by `recording`, inside its block.
+        config: how to calibrate.
+    """
+
+    def __init__(self, pipe: Any, config: NoiseCalibration):
+        self.pipe, self.config = pipe, config
+        self.noisings: list[Noising] = []
+        self.trace = CalibrationTrace()
+        self._packs: list[PackCall] = []
+        self._started: _Started | None = None
+
+    @contextmanager
+    def recording(
+        self, on_noised: Callable[[Noising], Tensor], wanted: Callable[[], bool] = lambda: True
+    ) -> Iterator[None]:
+        """Hook noising (answered by `on_noised`, as long as `wanted()`) and packing for one pass of the pipeline."""
+        self.noisings, self._packs = [], []
+
+        def record(noising: Noising) -> Tensor:
+            self.noisings.append(noising)
+            return on_noised(noising)
+
+        with ExitStack() as stack:
+            stack.enter_context(noising_hooked(self.pipe.scheduler, record, wanted))
+            stack.enter_context(hand_noising_hooked(self.pipe, record))
+            for name in _PACKERS:
+                function = getattr(self.pipe, name, None)
+                if function is not None:
+                    stack.enter_context(replaced(self.pipe, name, self._pack_recorder(function)))
+            yield
+
+    def _pack_recorder(self, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        @functools.wraps(function)
+        def recorder(latents: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+            self._packs.append(PackCall(latents, function, args, kwargs))
+            return function(latents, *args, **kwargs)
+
+        return recorder
+
+    @property
+    def started(self) -> _Started:
+        """What `begin` found.
+
+        Raises:
+            RuntimeError: `begin` has not been called.
+        """
+        if self._started is None:
+            raise RuntimeError("the calibration has not reached the pipeline's first step yet; call begin() there")
+        return self._started
+
+    def locate(self, sample: Tensor) -> tuple[Noising, int, Layout]:
+        """At the first step: which noising call of this pass led to `sample`, its number, and the layout between.
+
+        Raises:
+            NotSDEdit: nothing noised arrived, or it has no height and width.
+        """
+        for index in reversed(range(len(self.noisings))):
+            noising = self.noisings[index]
+            layout = find_layout(noising.x_t, sample, self._packs)
+            if layout is not None:
+                break
+        else:
+            raise NotSDEdit(f"{type(self.pipe).__name__}: {_NOTHING_NOISED}")
+        if noising.x_t.ndim < 4:
+            raise NotSDEdit(
+                f"{type(self.pipe).__name__} noises {tuple(noising.x_t.shape)}, which has no height and width to "
+                "filter; use the pipeline's image or video stage"
+            )
+        return noising, index, layout
+
+    def begin(self, sample: Tensor) -> None:
+        """At the first step: start the coroutine on what `locate` finds.
+
+        Raises:
+            NotSDEdit: see `locate`.
+            NothingToCalibrate: empty low band, or α = 0 (after the core's warning).
+        """
+        noising, index, layout = self.locate(sample)
+        steps = calibration_steps(layout.to_noised(sample), noising.reference, noising.level, self.config)
+        self._started = _Started(noising, index, layout, steps)
+        self.noisings, self._packs = [], []  # no latents are kept longer than needed
+        try:
+            next(steps)
+        except StopIteration as stop:
+            raise NothingToCalibrate from stop
+
+    def injected(self, latents: Tensor) -> Tensor:
+        """`latents`, given as `step` sees them, as `add_noise` would have returned them."""
+        x_t = self.started.layout.to_noised(latents)
+        return x_t.to(torch.promote_types(x_t.dtype, self.started.noising.x_t.dtype))
+
+    def advance(self, call: StepCall) -> Advance:
+        """Hand the coroutine the estimate made at `call` and learn where to go on from.
+
+        Raises:
+            NotSDEdit: the model's output does not fit the latents.
+            ValueError: as `estimate_x0` and `calibration_steps`.
+        """
+        layout, level, sample = self.started.layout, self.started.noising.level, call.sample
+        x0 = estimate_x0(self.pipe.scheduler, call.output, sample, level)
+        if x0.shape != sample.shape:
+            raise NotSDEdit(
+                f"{type(self.pipe).__name__}: the model's output {tuple(call.output.shape)} does not fit the latents "
+                f"{tuple(sample.shape)}, so no estimate of the clean input can be formed; use another scheduler"
+            )
+        try:
+            x_t = self.started.steps.send(layout.to_noised(x0))
+        except StopIteration as stop:
+            return self._finished(call, stop.value)
+        return Advance(layout.to_sample(x_t), done=False)
+
+    def _finished(self, call: StepCall, result: Calibrated) -> Advance:
+        self.trace = result.trace
+        moved = self.started.layout.to_sample(result.x_t)
+        if torch.equal(moved, call.sample):  # stopped early: this prediction belongs to these very latents
+            return Advance(call.sample, done=True, output=call.output)
+        if not self.config.reuse_prediction:
+            return Advance(moved, done=True)
+        level = self.started.noising.level
+        return Advance(moved, True, carried_output(self.pipe.scheduler, call.output, call.sample, moved, level))

@@ -1,0 +1,135 @@
+"""Which pipelines and calls can be calibrated, by which engine, and why not."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from ...calibration import NoiseCalibration
+from .errors import NotSDEdit
+from .hand_noised import is_hand_noised
+
+__all__ = ["check_call", "check_pipeline", "guidance_argument", "parameters_of", "reason_for_replay", "refusal"]
+
+REFUSED = {
+    "AmusedImg2ImgPipeline": "noises by masking tokens, which have no α and σ",
+    "AmusedInpaintPipeline": "noises by masking tokens, which have no α and σ",
+    "CycleDiffusionPipeline": "encodes the source by its own inversion, step by step; it does not start from one noise",
+    "FluxFillPipeline": "fills a mask from pure noise; the picture enters as a condition",
+    "KandinskyImg2ImgCombinedPipeline": "runs another pipeline inside; wrap its `decoder_pipe` instead",
+    "KandinskyV22Img2ImgCombinedPipeline": "runs another pipeline inside; wrap its `decoder_pipe` instead",
+    "KandinskyV22PriorEmb2EmbPipeline": "noises an embedding, which has no height and width to filter",
+    "OnnxStableDiffusionImg2ImgPipeline": "computes in numpy through ONNX; use StableDiffusionImg2ImgPipeline",
+    "SanaSprintImg2ImgPipeline": "noises by hand on a trigonometric schedule its scheduler does not share",
+}
+"""Pipelines with a `strength` that are refused by name: their call would only fail later and less clearly."""
+
+_STRENGTHS = ("strength", "denoise_strength")
+_COUNTS_STEPS = {"control_guidance_start": 0.0, "control_guidance_end": 1.0}
+"""Arguments whose meaning depends on the number of timesteps, and the value at which it does not."""
+
+
+def parameters_of(pipe: Any) -> list[str]:
+    """Names of the arguments of the pipeline's call."""
+    return [name for name in inspect.signature(type(pipe).__call__).parameters if name not in ("self", "kwargs")]
+
+
+def refusal(cls: type) -> str | None:
+    """Why pipelines of this class cannot be calibrated; None where nothing speaks against it."""
+    for parent in cls.__mro__:
+        if parent.__name__ in REFUSED:
+            return REFUSED[parent.__name__]
+    if is_hand_noised(cls):
+        return None
+    if not any(name in inspect.signature(cls.__call__).parameters for name in _STRENGTHS):
+        return "takes no `strength`: it does not start from a noised input (SDEdit)"
+    return None
+
+
+def check_pipeline(pipe: Any) -> None:
+    """Refuse what is not SDEdit, with the reason and what would work.
+
+    Raises:
+        NotSDEdit: see `refusal`; also a pipeline without a scheduler.
+    """
+    reason = refusal(type(pipe))
+    if reason is None and getattr(pipe, "scheduler", None) is None:
+        reason = "has no scheduler of its own"
+    if reason is not None:
+        raise NotSDEdit(
+            f"{type(pipe).__name__} cannot be calibrated: it {reason}. What works: an image-to-image or video-to-video "
+            "pipeline, for example the same weights through AutoPipelineForImage2Image.from_pipe(pipe)"
+        )
+
+
+def check_call(pipe: Any, arguments: dict[str, Any]) -> None:
+    """Refuse calls that noise nothing.
+
+    Raises:
+        NotSDEdit: `denoising_start`, `latents` or FreeInit.
+    """
+    name = type(pipe).__name__
+    if arguments.get("denoising_start") is not None:
+        raise NotSDEdit(
+            f"{name}: with denoising_start={arguments['denoising_start']} the input is taken as already noised and "
+            "nothing is noised here. Refine the finished image with `strength` instead, or use iterations=0"
+        )
+    if arguments.get("latents") is not None and not is_hand_noised(type(pipe)):
+        raise NotSDEdit(
+            f"{name}: with latents= the call does not start from noise on the input. Leave latents away, or use "
+            "iterations=0"
+        )
+    if getattr(pipe, "free_init_enabled", False):
+        raise NotSDEdit(
+            f"{name}: FreeInit noises again between several rounds, which calibration would work against. "
+            "Call pipe.disable_free_init(), or use iterations=0"
+        )
+
+
+def guidance_argument(pipe: Any) -> str:
+    """The call's argument for classifier-free guidance.
+
+    Raises:
+        ValueError: the pipeline has none (a distilled guidance embedding is not one).
+    """
+    parameters = inspect.signature(type(pipe).__call__).parameters
+    if "true_cfg_scale" in parameters:
+        return "true_cfg_scale"
+    network = getattr(pipe, "transformer", None) or getattr(pipe, "unet", None)
+    distilled = getattr(getattr(network, "config", None), "guidance_embeds", False)
+    if "guidance_scale" in parameters and not distilled:
+        return "guidance_scale"
+    raise ValueError(
+        f"guidance_scale of the calibration was given, but {type(pipe).__name__} has no classifier-free guidance to "
+        "change; leave it None"
+    )
+
+
+def _is_default(value: Any, default: float) -> bool:
+    values = value if isinstance(value, (list, tuple)) else [value]
+    return all(v is None or float(v) == default for v in values)
+
+
+def reason_for_replay(pipe: Any, arguments: dict[str, Any], config: NoiseCalibration) -> str | None:
+    """Why this call should not be calibrated in the pipeline's own loop; None where it can."""
+    from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
+
+    if not hasattr(pipe, "get_timesteps"):
+        return "the pipeline has no get_timesteps"
+    if arguments.get("enforce_inference_steps"):
+        return "enforce_inference_steps goes past get_timesteps"
+    for name, default in _COUNTS_STEPS.items():
+        if name in arguments and not _is_default(arguments[name], default):
+            return f"{name} is counted in timesteps"
+    if isinstance(arguments.get("callback_on_step_end"), (PipelineCallback, MultiPipelineCallbacks)):
+        return "a PipelineCallback counts the steps itself"
+    if arguments.get("callback") is not None:
+        return "the deprecated `callback` is called by step numbers that cannot be shifted"
+    for name, model in pipe.components.items():
+        if getattr(model, "is_cache_enabled", False):
+            return f"a feature cache is on in `{name}`"
+    if config.guidance_scale is not None:
+        return "a guidance scale for the calibration alone cannot be set inside the loop"
+    if config.tolerance is not None:
+        return "stopping early cannot take steps out of the loop again"
+    return None
