@@ -12,7 +12,7 @@ from zoo import IMAGES, numbers
 from zoo_video import VIDEOS
 
 import nc_refiner
-from nc_refiner.adapters import create
+from nc_refiner.adapters import conformance, create
 from nc_refiner.adapters.diffusers import loading
 from nc_refiner.adapters.diffusers.errors import NotSDEdit
 from nc_refiner.adapters.diffusers.pipe_adapter import PipelineAdapter
@@ -234,3 +234,13 @@ def test_defaults_for_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
     assert loading.default_dtype(torch.device("cuda")) == torch.bfloat16
     assert loading.use_xformers(object(), torch.device("cpu")) is False
+
+
+@pytest.mark.parametrize("name", ["SDXL refiner", "SD", "CogVideoX", "Wan"])
+def test_conforms_to_the_contract(name: str) -> None:
+    entry, frames, call = CASES[name]
+    adapter = PipelineAdapter(entry.build(), **call)
+    frames = min(frames, adapter.requirements.max_frames or frames)
+    report = conformance.check(adapter, clip(frames).frames, num_inference_steps=5, strength=0.6, lossless=False)
+    report.raise_for_failures()
+    assert {"layout", "random state", "state restored", "identity", "fixed point"} <= set(report.results)
