@@ -22,7 +22,7 @@ REQUIRED = [
 ]
 
 EXTRAS = {
-    "diffusers": ["diffusers>=0.35", "transformers>=4.46", "accelerate>=1.0"],
+    "diffusers": ["diffusers>=0.42", "transformers>=4.46", "accelerate>=1.0"],
     "modelscope": ["modelscope>=1.18", "torchsde>=0.2.6", "einops", "open_clip_torch==2.24.0", "imageio-ffmpeg"],
     "xformers": ["xformers>=0.0.28"],
 }
