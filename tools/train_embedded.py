@@ -56,17 +56,19 @@ def _parser() -> argparse.ArgumentParser:
     publishing.add_argument("--run", type=Path, required=True)
     publishing.add_argument("--evaluation", type=Path)
     publishing.add_argument("--strength", type=float)
+    publishing.add_argument("--notes", default="", help="a sentence on this run for the card")
     return parser
 
 
-def _publish(run: Path, evaluation: Path | None, strength: float | None) -> None:
+def _publish(run: Path, evaluation: Path | None, strength: float | None, notes: str) -> None:
     history = json.loads((run / "history.json").read_text())
     state = torch.load(run / "checkpoint.pt", weights_only=True, map_location="cpu")
     network = SpaceTimeUNet(UNetConfig.from_dict(history["config"]["network"]))
     network.load_state_dict(state["average"])
     save_network(network, DEFAULT_WEIGHTS)
     measured = json.loads(evaluation.read_text()) if evaluation else {}
-    write_card(DEFAULT_WEIGHTS.with_name("MODEL_CARD.md"), network, history, state["seconds"], measured, strength)
+    card = DEFAULT_WEIGHTS.with_name("MODEL_CARD.md")
+    write_card(card, network, history, state["seconds"], measured, strength, notes)
 
 
 def main() -> int:
@@ -86,7 +88,7 @@ def main() -> int:
         clips = list(clips_in(arguments.clips, arguments.frames, arguments.height))
         arguments.output.write_text(json.dumps(evaluate(refiner, clips, arguments.strengths), indent=1))
     else:
-        _publish(arguments.run, arguments.evaluation, arguments.strength)
+        _publish(arguments.run, arguments.evaluation, arguments.strength, arguments.notes)
     return 0
 
 

@@ -23,8 +23,9 @@ def write_card(
     seconds: float,
     evaluation: dict[str, Any],
     strength: float | None,
+    notes: str = "",
 ) -> None:
-    """Write MODEL_CARD.md from the run's history and, where given, the evaluation at `strength`."""
+    """Write MODEL_CARD.md from the run's history, `notes` on it and, where given, the evaluation at `strength`."""
     config, records = history["config"], history["history"]
     parameters = sum(p.numel() for p in network.parameters())
     lines = [
@@ -54,6 +55,7 @@ def write_card(
         f"weights averaged over about {config['ema_steps']} steps, stored as float16. `python tools/train_embedded.py --help` "
         "shows the commands that repeat or continue it.",
         "",
+        *([notes, ""] if notes else []),
         "v-loss on held-out crops (noise phase 0 is clean, 1 is pure noise):",
         "",
     ]

@@ -22,6 +22,7 @@ def save_network(network: SpaceTimeUNet, path: Path) -> None:
     tensors = {name: value.detach().cpu().half().contiguous() for name, value in network.state_dict().items()}
     part = path.with_suffix(".part")
     save_file(tensors, part, metadata={"config": json.dumps(network.config.as_dict())})
+    part.chmod(0o644)  # safetensors writes for the owner alone
     os.replace(part, path)
 
 
