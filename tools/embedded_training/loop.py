@@ -15,14 +15,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from nc_refiner.adapters.embedded.adapter import LATENT_STD, PATCH
 from nc_refiner.adapters.embedded.model import SpaceTimeUNet, UNetConfig
 
 from .sampling import ClipSampler, validation_clips
 
 log = logging.getLogger(__name__)
-
-LATENT_STD = 0.5
-"""Pixels in [-1, 1] are divided by this, so that latents have about unit variance."""
 
 VALIDATION_PHASES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
@@ -59,7 +57,7 @@ class TrainingConfig:
 def to_latents(clips: Tensor) -> Tensor:
     """`(B, 3, F, H, W)` in [0, 1] → `(B, 48, F, H/4, W/4)`."""
     pixels = (2 * clips - 1) / LATENT_STD
-    return nn.functional.pixel_unshuffle(pixels.transpose(1, 2), 4).transpose(1, 2)
+    return nn.functional.pixel_unshuffle(pixels.transpose(1, 2), PATCH).transpose(1, 2)
 
 
 class Trainer:
