@@ -73,7 +73,7 @@ def write_card(
         "- Small pictures (160 to 320 rows), 8 to 32 frames, mild to moderate degradations; it sharpens and cleans, it does not "
         "invent objects, and it knows no text prompt.",
         "- Half of what it saw is one animated film; skin, text and fine regular patterns come out worse than foliage, fur and sky.",
-        "- High strengths leave grain: the default strength was chosen by the measurement above.",
+        "- High strengths leave grain.",
         "",
     ]
     path.write_text("\n".join(lines), encoding="utf-8")
