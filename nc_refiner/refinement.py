@@ -37,8 +37,8 @@ class RefineSettings:
         window, overlap: frames per window (None: the adapter's most, or 16 for clips longer than that) and how many
             frames neighbours share.
         max_latents_gib: clips longer than a window are calibrated as a whole and blended in latent space while one copy
-            of their latents is at most so large (about six are held), in GiB ≥ 0; longer ones, and every one at 0,
-            stream through, faded in pixels.
+            of their latents is at most so large, in GiB ≥ 0 (at the peak about seven are held); longer ones, and every
+            one at 0, stream through and are faded in pixels.
 
     Raises:
         ValueError: out of range, or both `strength` and `start_timestep`.
@@ -53,7 +53,7 @@ class RefineSettings:
     seed: int = 0
     window: int | None = None
     overlap: int = 4
-    max_latents_gib: float = 1.0
+    max_latents_gib: float = 0.5
 
     def __post_init__(self) -> None:
         if self.strength is not None and self.start_timestep is not None:
@@ -163,10 +163,11 @@ class Refinement:
         stream = chain(head, stream)
         shared = f"refined in windows of {window} frames that share {overlap}"
         obstacle = self._obstacle(head, window, count)
-        if obstacle is None and count is not None:
+        del head
+        if obstacle is None:
             how = ", each denoised to its end" if self.adapter.owns_trajectory else ""
             self._note(f"{shared}, calibrated as one clip and blended in latent space{how}")
-            yield from self._whole(stream, window, overlap, count)
+            yield from self._whole(stream, window, overlap)
         else:
             self._note(f"{shared}, calibrated one by one and faded in pixels: {obstacle}")
             yield from sliding(stream, window, overlap, self._window)
@@ -178,6 +179,8 @@ class Refinement:
             return "the number of frames is not known"
         if not needs.latent_windows:
             return f"{self.adapter.name} does not take windows of latents"
+        if len(head) < window:
+            return f"only {len(head)} of {count} frames came"
         if window < needs.min_frames:
             return f"{self.adapter.name} needs {needs.min_frames} frames at once"
         some, _ = self._encoded(torch.stack(head[: needs.min_frames]), torch.Generator().manual_seed(0))
@@ -197,12 +200,14 @@ class Refinement:
     def _window(self, frames: Tensor, first: int) -> Tensor:
         generator = self._generator(first)
         reference, how = self._encoded(frames, generator)
-        latents, trace = self._refined(self.adapter, reference, first, generator)
-        self._losses.append(trace.content_loss)
-        self.windows.append({"first": first, "frames": len(frames), "content_loss": list(trace.content_loss)})
+        calibrated = self._calibrated(self.adapter, reference, first)
+        del reference
+        latents = self._denoised(self.adapter, calibrated, generator)
+        loss = list(calibrated.trace.content_loss)
+        self.windows.append({"first": first, "frames": len(frames), "content_loss": loss})
         return self._decoded(latents, how)
 
-    def _whole(self, stream: Iterable[Tensor], window: int, overlap: int, count: int) -> Iterator[Tensor]:
+    def _whole(self, stream: Iterable[Tensor], window: int, overlap: int) -> Iterator[Tensor]:
         """Windows of latents under one calibration; frames are encoded and decoded in blocks as they come and go."""
         generator = self._generator(0)
         fits: list[Fit] = []
@@ -218,12 +223,12 @@ class Refinement:
             return latents[0].transpose(0, 1)
 
         reference = torch.cat(list(sliding(stream, window, 0, encode))).transpose(0, 1)[None]
-        if reference.shape[2] != count:
-            raise ValueError(f"the clip has {reference.shape[2]} frames, its header says {count}; convert it again")
+        count = reference.shape[2]
         pieces = LatentWindows(self.adapter, count, window, overlap, lambda: self.on_step(self._stage))
-        latents, trace = self._refined(pieces, reference, 0, generator)
+        calibrated = self._calibrated(pieces, reference, 0)
         del reference
-        self._losses.append(trace.content_loss)
+        latents = self._denoised(pieces, calibrated, generator)
+        del calibrated
         self.windows += [{"first": start, "frames": window} for start in pieces.starts]
 
         def decode(block: Tensor, first: int) -> Tensor:
@@ -245,56 +250,48 @@ class Refinement:
             raise RuntimeError(f"{self.adapter.name} produced NaN or infinite pixels; try float32 or a lower strength")
         return frames
 
-    def _refined(
-        self, model: RefinerAdapter | LatentWindows, reference: Tensor, first: int, generator: torch.Generator
-    ) -> tuple[Tensor, CalibrationTrace]:
-        """Noise, calibrate and denoise the latents of the frames from number `first` on."""
+    def _calibrated(self, model: RefinerAdapter | LatentWindows, reference: Tensor, first: int) -> Calibrated:
+        """The latents of the frames from number `first` on, noised and calibrated."""
+        own = self.calibration.guidance_scale
+        scale = self.settings.guidance_scale if own is None else own
         level = self.adapter.noise_level(self.timesteps.first)
-        # Windows of latents tell of each window themselves.
-        advance = (lambda: None) if isinstance(model, LatentWindows) else (lambda: self.on_step(self._stage))
-        told: dict[str, Any] = {} if isinstance(model, LatentWindows) else {"on_step": advance}
+
+        def predict(latents: Tensor) -> Tensor:
+            x0 = model.predict_x0(latents, self.timesteps.first, self._condition, scale)
+            if not isinstance(model, LatentWindows):  # which tells of each window itself
+                self.on_step("calibrate")
+            return x0
+
         with torch.no_grad():
             with self._timed("encode"):
                 noise = frame_noise(tuple(reference.shape), self.settings.seed, first, reference.device)
                 x_t = level.add_noise(reference, noise.to(reference.dtype))
                 del noise
             with self._timed("calibrate"), self._counted("calibration"):
-                calibrated = self._calibrate(model, x_t, reference, advance)
-            with self._timed("denoise"), self._counted("denoising"):
-                latents = model.denoise(
-                    calibrated.x_t,
-                    self.timesteps,
-                    self._condition,
-                    guidance_scale=self.settings.guidance_scale,
-                    generator=generator,
-                    first_x0=calibrated.x0,
-                    **told,
-                )
-        return latents, calibrated.trace
+                calibrated = calibrate(x_t, reference, level, predict, self.calibration)
+        self._losses.append(calibrated.trace.content_loss)
+        return calibrated
+
+    def _denoised(
+        self, model: RefinerAdapter | LatentWindows, calibrated: Calibrated, generator: torch.Generator
+    ) -> Tensor:
+        told = {} if isinstance(model, LatentWindows) else {"on_step": lambda: self.on_step("denoise")}
+        with torch.no_grad(), self._timed("denoise"), self._counted("denoising"):
+            return model.denoise(
+                calibrated.x_t,
+                self.timesteps,
+                self._condition,
+                guidance_scale=self.settings.guidance_scale,
+                generator=generator,
+                first_x0=calibrated.x0,
+                **told,
+            )
 
     @contextmanager
     def _counted(self, stage: str) -> Iterator[None]:
         before = self.adapter.evaluations
         yield
         self.evaluations[stage] += self.adapter.evaluations - before
-
-    def _calibrate(
-        self,
-        model: RefinerAdapter | LatentWindows,
-        x_t: Tensor,
-        reference: Tensor,
-        advance: Callable[[], None],
-    ) -> Calibrated:
-        own = self.calibration.guidance_scale
-        scale = self.settings.guidance_scale if own is None else own
-
-        def predict(latents: Tensor) -> Tensor:
-            x0 = model.predict_x0(latents, self.timesteps.first, self._condition, scale)
-            advance()
-            return x0
-
-        level = self.adapter.noise_level(self.timesteps.first)
-        return calibrate(x_t, reference, level, predict, self.calibration)
 
     def trace(self) -> CalibrationTrace:
         """Content loss per iteration; averaged over the windows where they are calibrated one by one."""

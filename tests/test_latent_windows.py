@@ -287,9 +287,15 @@ def test_gradients_and_the_callers_mode_are_left_alone(embedded, clip):
         assert torch.is_grad_enabled() and not block.requires_grad
 
 
-def test_a_wrong_frame_count_and_a_wrong_declaration_are_named(embedded, clip):
-    with pytest.raises(ValueError, match="has 13 frames, its header says 20"):
-        streamed(embedded, clip, 20, **WINDOWED)
+def test_a_wrong_frame_count_changes_nothing_and_a_wrong_declaration_is_named(embedded, clip):
+    frames, receipt = streamed(embedded, clip, 20, **WINDOWED)
+    assert torch.equal(frames, streamed(embedded, clip, 13, **WINDOWED)[0])
+    assert [window["first"] for window in receipt["windows"]] == PIECES
+    short = VideoClip(clip.frames[:4])
+    frames, receipt = streamed(embedded, short, 13, **WINDOWED)
+    assert len(frames) == 4 and "only 4 of 13 frames came" in receipt["degradations"][0]
+    run = CalibratedRefiner(embedded).refinement(RefineSettings(**SETTINGS, **WINDOWED))
+    assert list(run.run(iter([]), 13)) == []
 
     class Compressing(EmbeddedRefiner):
         def encode(self, frames, generator=None):

@@ -86,7 +86,7 @@ def refined(clip: VideoClip, iterations: int, given: argparse.Namespace, method:
 def compare(
     clip: VideoClip, iterations: int, given: argparse.Namespace
 ) -> tuple[dict[str, Tensor], dict[str, dict[str, float]], list[int]]:
-    """Every way's numbers over the control's, and its distances ×10³; with every output, and a seam."""
+    """Every way's numbers over the control's, and its distances; with every output, and a seam."""
     x = clip.frames
     control, _ = refined(clip, iterations, given, CONTROL)
     outputs, found, seam = {"input": x, CONTROL: control}, {}, [0, 0]
@@ -94,8 +94,8 @@ def compare(
         y, seams = refined(clip, iterations, given, method)
         base = measure(x, control, seams)
         found[method] = {name: value / base[name] for name, value in measure(x, y, seams).items()}
-        found[method]["MSE to one window"] = 1e3 * float(mse(control, y).mean())
-        found[method]["MSE to the input"] = 1e3 * float(mse(x, y).mean())
+        found[method]["MSE to one window ×10⁶"] = 1e6 * float(mse(control, y).mean())
+        found[method]["MSE to the input ×10⁶"] = 1e6 * float(mse(x, y).mean())
         outputs[method], seam = y, seams[0]
     return outputs, found, seam
 

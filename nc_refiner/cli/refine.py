@@ -46,7 +46,7 @@ def refine(
     window: Annotated[int | None, _option("Frames refined together (default: what the refiner takes).")] = None,
     overlap: Annotated[int | None, _option("Frames that neighbouring windows share (default 4).")] = None,
     max_latents_gib: Annotated[
-        float | None, _option("Longer clips stream, windows faded in pixels (default 1 GiB of latents; 0: all).")
+        float | None, _option("Longer clips stream, windows faded in pixels (default 0.5 GiB of latents; 0: all).")
     ] = None,
     max_frames: Annotated[int | None, _option("Only the first so many frames.")] = None,
     height: Annotated[int | None, _option("Resize to this height first, in pixels.")] = None,
