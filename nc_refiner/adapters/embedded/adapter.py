@@ -64,6 +64,7 @@ class EmbeddedRefiner(RefinerAdapter):
             prompt=False,
             negative_prompt=False,
             guidance=False,
+            latent_windows=True,
         )
         self.evaluations = 0
 
