@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -13,7 +12,7 @@ from .document import ConfigError, Document, read_document
 from .overrides import apply_overrides
 from .problems import raise_unknown_key, validated
 from .stages.base import KINDS, Kind, StageOptions
-from .stages.registry import available_stages, stage_class
+from .stages.registry import available_stages, stage_class, unknown_name
 
 __all__ = ["CascadeConfig", "OnRefinerFailure", "load_config", "parse_config"]
 
@@ -40,7 +39,7 @@ class CascadeConfig(BaseModel):
     version: Literal[1] = 1
     prompt: Text | Annotated[list[Text], Field(min_length=1, max_length=100_000)] | None = None
     negative_prompt: str | None = None
-    seed: int = Field(0, ge=0, le=2**63 - 1)
+    seed: int = Field(0, ge=0, lt=2**63)
     output: Annotated[str, Field(min_length=1)] = "out/cascade"
     base: StageOptions
     interpolation: StageOptions | None = None
@@ -114,18 +113,17 @@ def stage_options(document: Document, kind: Kind, value: Any) -> StageOptions | 
     if name == "none":
         return None
     if not isinstance(name, str) or name not in available_stages(kind):
-        _unknown_stage(document, kind, name)
+        known = available_stages(kind) if kind == "base" else [*available_stages(kind), "none"]
+        raise ConfigError(f"{document.where((kind, 'type'))}: {unknown_name(f'{kind} stage', name, known)}")
     options: StageOptions = validated(stage_class(kind, name).Options, value, document, at)
-    options.check_keys(lambda location, allowed: raise_unknown_key(document, at + location, allowed))
+    try:
+        options.check_keys(lambda location, allowed: raise_unknown_key(document, at + location, allowed))
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError(f"{document.where(at)}: {error}") from None
     return options
 
 
 def _choices(kind: Kind) -> str:
     return f"allowed: {', '.join(available_stages(kind))}{'' if kind == 'base' else ', none'}"
-
-
-def _unknown_stage(document: Document, kind: Kind, name: Any) -> NoReturn:
-    near = difflib.get_close_matches(str(name), available_stages(kind), n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    place = document.where((kind, "type"))
-    raise ConfigError(f"{place}: no {kind} stage is called {name!r}; {hint}{_choices(kind)}")

@@ -78,9 +78,10 @@ def read_document(path: str | os.PathLike[str]) -> Document:
 
 def parse_yaml(text: str, name: str) -> tuple[Any, dict[Location, int | str]]:
     """Plain data and the line of every key and item; errors as `read_document`, naming `name`."""
-    loader = yaml.SafeLoader(text)
+    loader = None
     try:
         _check_events(text, name)
+        loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
         places: dict[Location, int | str] = {}
         return (None if node is None else _build(loader, node, (), places, name)), places
@@ -92,7 +93,8 @@ def parse_yaml(text: str, name: str) -> tuple[Any, dict[Location, int | str]]:
     except yaml.YAMLError as error:
         raise ConfigError(f"{name}: not valid YAML: {' '.join(str(error).split())}") from None
     finally:
-        loader.dispose()
+        if loader is not None:
+            loader.dispose()
 
 
 def _check_events(text: str, name: str) -> None:
@@ -120,16 +122,19 @@ def _build(loader: yaml.SafeLoader, node: yaml.Node, at: Location, places: dict[
         found: dict[str, Any] = {}
         for key_node, value_node in node.value:
             line = key_node.start_mark.line + 1
+            if key_node.tag == f"{_STANDARD}merge":
+                raise ConfigError(f"{name}:{line}: '<<' (merging) is not used here; write the keys out")
             key = loader.construct_object(key_node) if isinstance(key_node, yaml.ScalarNode) else None
             if not isinstance(key, str):
                 raise ConfigError(f"{name}:{line}: keys are names, found {key if key is not None else 'a structure'!r}")
+            here = (*at, key)
             if key in found:
-                raise ConfigError(f"{name}:{line}: {key!r} is given twice (first in line {places[at + (key,)]})")
-            places[at + (key,)] = line
-            found[key] = _build(loader, value_node, at + (key,), places, name)
+                raise ConfigError(f"{name}:{line}: {key!r} is given twice (first in line {places[here]})")
+            places[here] = line
+            found[key] = _build(loader, value_node, here, places, name)
         return found
     if isinstance(node, yaml.SequenceNode):
-        return [_build(loader, item, at + (index,), places, name) for index, item in enumerate(node.value)]
+        return [_build(loader, item, (*at, index), places, name) for index, item in enumerate(node.value)]
     try:
         return loader.construct_object(node)
     except (ValueError, OverflowError) as error:  # a date such as 2024-99-99, a number too long to convert

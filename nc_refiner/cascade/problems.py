@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from typing import Any
+from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -12,6 +12,15 @@ from .document import ConfigError, Document, Location
 
 __all__ = ["raise_unknown_key", "validated"]
 
+_WANTED = {
+    "bool_type": "true or false",
+    "dict_type": "keys with values",
+    "float_type": "a number",
+    "int_type": "a whole number",
+    "list_type": "a list",
+    "model_type": "keys with values",
+    "string_type": "text",
+}
 _BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
 
 
@@ -52,7 +61,9 @@ def _fields(model: type[BaseModel], location: Location) -> list[str]:
 
 
 def _told(model: type[BaseModel], problem: Any, location: Location, at: Location) -> str:
-    name = ".".join(str(part) for part in (*at, *location)) or "the config"
+    # A union's branches stand in the location under names of pydantic's own.
+    parts = [part for part in location if isinstance(part, int) or str(part).isidentifier()]
+    name = ".".join(str(part) for part in (*at, *parts)) or "the config"
     kind, found, context = problem["type"], problem.get("input"), problem.get("ctx", {})
     if kind == "missing":
         owner = ".".join(str(part) for part in (*at, *location[:-1]))
@@ -66,7 +77,7 @@ def _told(model: type[BaseModel], problem: Any, location: Location, at: Location
         return f"{name} is {_shown(found)}; it must be {bounds}"
     if kind in {"string_too_short", "too_short", "string_too_long", "too_long"}:
         return f"{name} is {_shown(found)}; {problem['msg'].lower()}"
-    wanted = problem["msg"].removeprefix("Input should be ").removeprefix("a valid ")
+    wanted = _WANTED.get(kind) or problem["msg"].removeprefix("Input should be ").removeprefix("a valid ")
     return f"{name} is {_shown(found)}; it must be {wanted}{f', {bounds}' if bounds else ''}"
 
 
@@ -76,14 +87,28 @@ def _range(model: type[BaseModel], location: Location) -> str:
         if isinstance(inner, type) and issubclass(inner, BaseModel):
             model = inner
     info = model.model_fields.get(str(location[-1])) if location else None
-    limits = getattr(info, "metadata", [])
+    limits = [] if info is None else [*info.metadata, *_annotated(info.annotation)]
     parts = [
-        f"{word} {getattr(limit, key):g}"
+        f"{word} {_number(getattr(limit, key))}"
         for key, word in _BOUNDS.items()
         for limit in limits
         if getattr(limit, key, None) is not None
     ]
     return " and ".join(parts)
+
+
+def _annotated(annotation: Any) -> list[Any]:
+    """Bounds inside a union, such as those of an optional number."""
+    found: list[Any] = []
+    for part in get_args(annotation):
+        if get_origin(part) is Annotated:
+            for extra in get_args(part)[1:]:
+                found += getattr(extra, "metadata", [])
+    return found
+
+
+def _number(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:g}"
 
 
 def _shown(value: Any) -> str:

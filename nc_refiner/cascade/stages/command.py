@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from string import Formatter
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
@@ -41,12 +42,16 @@ class CommandOptions(StageOptions):
     def _known_placeholders(cls, command: list[str]) -> list[str]:
         for argument in command:
             try:
-                argument.format(**dict.fromkeys(PLACEHOLDERS, ""))
-            except (KeyError, ValueError, IndexError, AttributeError) as error:
-                allowed = ", ".join(f"{{{name}}}" for name in PLACEHOLDERS)
-                raise ValueError(
-                    f"{argument!r} cannot be filled in ({error}); allowed: {allowed}; {{{{ and }}}} are braces"
-                ) from None
+                fields = {(name, spec, how) for _, name, spec, how in Formatter().parse(argument) if name is not None}
+            except ValueError as error:
+                raise ValueError(f"{argument!r} cannot be filled in ({error}); {{{{ and }}}} are braces") from None
+            for name, spec, how in fields:
+                if name not in PLACEHOLDERS or spec or how:
+                    allowed = ", ".join(f"{{{known}}}" for known in PLACEHOLDERS)
+                    raise ValueError(
+                        f"{argument!r} cannot be filled in ({name!r} is not known); allowed: {allowed}; "
+                        "{{ and }} are braces"
+                    )
         if not any("{output}" in argument or "{folder}" in argument for argument in command):
             raise ValueError("no argument names {output}, the file the program must write")
         return command

@@ -58,13 +58,10 @@ class FlowStage(InterpolationStage):
             to_first = (-(1 - time) * time) * forward + time * time * backward
             to_second = (1 - time) ** 2 * forward - (time * (1 - time)) * backward
             moved = self._moved(first, to_first), self._moved(second, to_second)
-            seen = 1 - self._moved(hidden_later, to_first), 1 - self._moved(hidden_before, to_second)
-            # What is hidden in `after` is taken from `before`, and the other way round; both count where both agree.
-            weights = (
-                (1 - time) * (1e-3 + 1 - seen[1] + seen[0] * seen[1]),
-                time * (1e-3 + 1 - seen[0] + seen[0] * seen[1]),
-            )
-            weight = (weights[0] / (weights[0] + weights[1]))[..., None]
+            # What vanishes is in `before` alone, what appears in `after` alone; the rest is in both.
+            vanishes, appears = self._moved(vanishing, to_first), self._moved(appearing, to_second)
+            shares = (1 - time) * (1 - appears + 1e-3), time * (1 - vanishes + 1e-3)
+            weight = (shares[0] / (shares[0] + shares[1]))[..., None]
             mixed = weight * moved[0] + (1 - weight) * moved[1]
             found.append(torch.from_numpy(mixed.astype(np.float32)).permute(2, 0, 1))
         return found

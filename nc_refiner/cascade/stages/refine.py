@@ -7,13 +7,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ...adapters.base import RefinerAdapter
-from ...adapters.registry import available, create, parameters
+from ...adapters.registry import available, parameters
 from ...calibration import NoiseCalibration
-from ...refinement import Refinement, RefineSettings
+from ...refinement import RefineSettings
 from ...refiner import CalibratedRefiner
 from .base import Stage, StageOptions, StageRequest, StageResult
-from .registry import register_stage
+from .registry import register_stage, unknown_name
 
 __all__ = ["Backbone", "CalibratedStage", "NCOptions", "RefineOptions", "SDEditOptions", "SDEditStage"]
 
@@ -63,7 +62,7 @@ class RefineOptions(StageOptions):
     def check_keys(self, unknown: Callable[[tuple[str, ...], Iterable[str]], None]) -> None:
         name = self.backbone.adapter
         if name not in available():
-            unknown(("backbone", "adapter", name), available())
+            raise unknown_name("adapter", name, available())
         known = parameters(name)
         for key in self.backbone.options:
             if known is not None and key not in known:
@@ -104,43 +103,34 @@ class NCOptions(RefineOptions):
 
 
 class _RefineStage(Stage):
-    _adapter: RefinerAdapter | None = None
+    _refiner: CalibratedRefiner | None = None
 
     def load(self) -> None:
-        """Build the adapter.
+        """Build the adapter; errors as `build_refiner`."""
+        from ..refiners import build_refiner
 
-        Raises:
-            ValueError: options that do not fit it. Anything its host raises while loading.
-        """
-        backbone: Backbone = self.options.backbone
-        try:
-            self._adapter = create(backbone.adapter, **backbone.options)
-        except TypeError as error:
-            raise ValueError(f"backbone {backbone.adapter!r} cannot be built from these options: {error}") from error
+        self._refiner = build_refiner(self.options)
 
     def close(self) -> None:
-        self._adapter = None
+        self._refiner = None
 
-    def refiner(self, **changes: Any) -> CalibratedRefiner:
-        """The loaded refiner, with `changes` to its calibration; loads it where that has not happened."""
-        if self._adapter is None:
-            self.load()
-        assert self._adapter is not None
-        return CalibratedRefiner(self._adapter, self.options.calibration()).with_calibration(**changes)
+    @property
+    def refiner(self) -> CalibratedRefiner:
+        """The loaded refiner."""
+        if self._refiner is None:
+            raise RuntimeError("the stage is not loaded; call load() first")
+        return self._refiner
 
     def steps(self, frames: int | None) -> int:
-        refiner = self.refiner()
-        return Refinement(refiner.adapter, refiner.calibration, RefineSettings(**self.options.settings())).steps_for(
-            frames or 1
-        )
+        return self.refiner.refinement(RefineSettings(**self.refiner.defaults)).steps_for(frames or 1)
 
     def run(self, request: StageRequest) -> StageResult:
         """Refine `request.clip`."""
-        return self._run(request, self.refiner())
+        return self._run(request, self.refiner)
 
     def run_uncalibrated(self, request: StageRequest) -> StageResult:
         """The same by plain SDEdit: what `on_refiner_failure: sdedit` falls back to."""
-        return self._run(request, self.refiner(iterations=0))
+        return self._run(request, self.refiner.with_calibration(iterations=0))
 
     def _run(self, request: StageRequest, refiner: CalibratedRefiner) -> StageResult:
         if request.clip is None:
@@ -151,7 +141,6 @@ class _RefineStage(Stage):
             on_step=request.on_step,
             prompt=request.prompt,
             negative_prompt=request.negative_prompt,
-            **self.options.settings(),
         )
         return StageResult(result.clip, result.receipt)
 

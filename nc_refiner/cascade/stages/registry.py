@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import difflib
+from collections.abc import Callable, Iterable
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import TypeVar
 
 from .base import KINDS, Kind, Stage
 
-__all__ = ["BUILT_IN", "available_stages", "register_stage", "stage_class"]
+__all__ = ["BUILT_IN", "available_stages", "register_stage", "stage_class", "unknown_name"]
 
 GROUP = "nc_refiner.stages"
 BUILT_IN: dict[Kind, dict[str, str]] = {
@@ -75,3 +76,11 @@ def stage_class(kind: Kind, name: str) -> type[Stage]:
         else:
             _registered[kind, name] = _entry_points()[f"{kind}.{name}"].load()
     return _registered[kind, name]
+
+
+def unknown_name(what: str, name: object, known: Iterable[str]) -> ValueError:
+    """The error for a name that is not among `known`: names the nearest, and what is allowed."""
+    names = sorted(known)
+    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return ValueError(f"there is no {what} {name!r}; {hint}allowed: {', '.join(names)}")
