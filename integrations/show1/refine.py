@@ -3,8 +3,8 @@
     python integrations/show1/refine.py --config configs/show1.yaml
 
 Reads `{prompt}_sr1.gif` from `output_dir`, as `run_inference.py` leaves them, and writes `{prompt}.mp4` to
-`refined_dir`. Show-1's own last stage is a diffusers `VideoToVideoSDPipeline` at strength 0.8, plain SDEdit; whoever runs
-it in the same process wraps it instead (`pipe_sr_2 = nc_refiner.wrap(pipe_sr_2, iterations=3)`).
+`refined_dir`. Show-1's own last stage is a diffusers `VideoToVideoSDPipeline` at strength 0.8, plain SDEdit; whoever
+runs it in the same process wraps it instead (`pipe_sr_2 = nc_refiner.wrap(pipe_sr_2, iterations=3)`).
 """
 
 from __future__ import annotations
