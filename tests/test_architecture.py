@@ -26,6 +26,7 @@ ALLOWED = {
     "evaluation": {"frequency"},
     "video": {"clip"},
     "fit": {"adapters.base"},
+    "cascade": {"_version", "adapters", "clip", "refinement", "refiner", "video", "windows", "calibration"},
 }
 HOSTS = {"diffusers", "modelscope", "lvdm", "comfy", "transformers", "xformers"}
 

@@ -1,0 +1,1 @@
+"""LaVie: a refiner stage between its interpolation and its super-resolution."""

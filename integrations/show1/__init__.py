@@ -1,0 +1,1 @@
+"""Show-1: its last stage, calibrated."""
