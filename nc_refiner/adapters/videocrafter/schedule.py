@@ -51,8 +51,8 @@ def noise_level(model: Any, timestep: int) -> NoiseLevel:
 
 
 def _host_tensor(model: Any, value: float) -> Tensor:
-    """A coefficient as the host keeps it: float32, on the latents' device (a Python number divides differently)."""
-    return torch.full((), value, dtype=torch.float32, device=model.alphas_cumprod.device)
+    """A coefficient as the host keeps it: float32 and five-dimensional; a number would divide and add differently."""
+    return torch.full((1, 1, 1, 1, 1), value, dtype=torch.float32, device=model.alphas_cumprod.device)
 
 
 def implied_x0(model: Any, x_t: Tensor, epsilon: Tensor, timestep: int) -> Tensor:
