@@ -29,20 +29,10 @@ def checkout() -> Path:
 
 
 _declared: list[torch.library.Library] = []
-_OPERATORS = [
-    "nms",
-    "qnms",
-    "roi_align",
-    "_roi_align_backward",
-    "roi_pool",
-    "_roi_pool_backward",
-    "ps_roi_align",
-    "_ps_roi_align_backward",
-    "ps_roi_pool",
-    "_ps_roi_pool_backward",
-    "deform_conv2d",
-    "_deform_conv2d_backward",
-]
+_OPERATORS = (
+    *("nms", "qnms", "roi_align", "_roi_align_backward", "roi_pool", "_roi_pool_backward", "ps_roi_align"),
+    *("_ps_roi_align_backward", "ps_roi_pool", "_ps_roi_pool_backward", "deform_conv2d", "_deform_conv2d_backward"),
+)
 
 
 def declare_torchvision_operators() -> None:

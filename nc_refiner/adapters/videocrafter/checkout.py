@@ -15,7 +15,7 @@ import yaml
 
 from .checkpoint import load_into
 
-__all__ = ["isolated", "load_model"]
+__all__ = ["build_network", "isolated", "load_model"]
 
 _OWNED = ("lvdm", "utils")
 _PACKAGES = "einops omegaconf pytorch_lightning open_clip_torch kornia transformers opencv-python-headless torchvision"
@@ -63,7 +63,24 @@ def load_model(root: Path, config: Path, checkpoint: Path) -> torch.nn.Module:
     for what, file in (("config", path), ("checkpoint", checkpoint)):
         if not file.is_file():
             raise FileNotFoundError(f"no {what} at {file}")
-    settings = _settings(path)
+    model = _instantiate(root, _settings(path))
+    _keep_sequence_first(model)
+    load_into(model, checkpoint)
+    return model.eval().requires_grad_(False)
+
+
+def build_network(root: Path, config: Path) -> torch.nn.Module:
+    """The denoising network of the host's `config` alone, with random weights, on the CPU; for measuring.
+
+    Arguments and errors as `load_model`.
+    """
+    path = config if config.is_file() else root / config
+    if not path.is_file():
+        raise FileNotFoundError(f"no config at {path}")
+    return _instantiate(root, _settings(path)["params"]["unet_config"]).eval().requires_grad_(False)
+
+
+def _instantiate(root: Path, settings: dict[str, Any]) -> torch.nn.Module:
     try:
         from omegaconf import OmegaConf
 
@@ -72,9 +89,7 @@ def load_model(root: Path, config: Path, checkpoint: Path) -> torch.nn.Module:
             model: torch.nn.Module = build(OmegaConf.create(settings))
     except ImportError as error:
         raise ImportError(f"VideoCrafter cannot be imported: {error}. It needs: pip install {_PACKAGES}") from error
-    _keep_sequence_first(model)
-    load_into(model, checkpoint)
-    return model.eval().requires_grad_(False)
+    return model
 
 
 def _settings(path: Path) -> dict[str, Any]:

@@ -58,7 +58,9 @@ def _host_tensor(model: Any, value: float) -> Tensor:
 def implied_x0(model: Any, x_t: Tensor, epsilon: Tensor, timestep: int) -> Tensor:
     """x̂₀ that `epsilon` implies at `x_t`, in the host's order of operations; the scale on x₀ is taken off."""
     alpha_bar = _host_tensor(model, float(model.alphas_cumprod[timestep]))
-    x0 = (x_t - (1.0 - alpha_bar).sqrt() * epsilon) / alpha_bar.sqrt()
+    # The host takes this root through NumPy, whose last bit is not always PyTorch's.
+    sigma = _host_tensor(model, math.sqrt(float(1.0 - model.alphas_cumprod[timestep])))
+    x0 = (x_t - sigma * epsilon) / alpha_bar.sqrt()
     return x0 / _host_tensor(model, _scale(model, timestep)) if model.use_scale else x0
 
 
@@ -84,7 +86,9 @@ class DDIMSchedule:
         model, index = self._model, self._values.index(timestep)
         previous = self._values[index - 1] if index else 0
         bar, bar_prev = float(model.alphas_cumprod[timestep]), float(model.alphas_cumprod[previous])
-        share = self._eta * math.sqrt((1 - bar_prev) / (1 - bar) * (1 - bar / bar_prev))
+        # In double, but for the reciprocal: so the host's mix of arrays and float32 tensors works out.
+        inverse = float((1.0 - model.alphas_cumprod[timestep]).reciprocal())
+        share = self._eta * math.sqrt((1 - bar_prev) * inverse * (1 - bar / bar_prev))
         a_prev, sigma = _host_tensor(model, bar_prev), _host_tensor(model, share)
         signal = a_prev.sqrt()
         if model.use_scale:
