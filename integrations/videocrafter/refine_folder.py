@@ -11,6 +11,7 @@ from pathlib import Path
 import nc_refiner
 from nc_refiner.adapters.videocrafter import VideoCrafterAdapter
 from nc_refiner.video import read_clip, write_clip
+from nc_refiner.video.atomic import write_text
 
 __all__ = ["main", "refine_folder"]
 
@@ -63,7 +64,8 @@ def refine_folder(
         target = savedir / f"{path.stem}.mp4"
         write_clip(result.clip, target)
         receipt = json.dumps(result.receipt, indent=2) + "\n"
-        (savedir / f"{path.stem}.receipt.json").write_text(receipt, encoding="utf-8")
+        with write_text(savedir / f"{path.stem}.receipt.json", receipt) as file:
+            file.commit()
         written.append(target)
     return written
 
