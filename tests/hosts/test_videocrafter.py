@@ -6,6 +6,7 @@ See README.md in this folder for the packages it needs; skipped, with the reason
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from nc_refiner.adapters import conformance
 from nc_refiner.adapters.videocrafter import VideoCrafterAdapter
 from nc_refiner.adapters.videocrafter.checkout import isolated
 
-from .videocrafter_models import checkout, load_sampling, write_checkpoint, write_config
+from .videocrafter_models import WIDTH, checkout, load_sampling, write_checkpoint, write_config
 
 SHAPE = (1, 4, 4, 8, 8)
 STEPS, START = 10, 0.6
@@ -208,3 +209,13 @@ def test_isolation_outlives_a_foreign_utils(root, tmp_path, monkeypatch):
 
         assert callable(instantiate_from_config)
     assert sys.modules["utils"] is mine
+
+
+def test_the_benchmark_runs_the_real_network_in_half_precision(root, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[2] / "tools"))
+    import benchmark_videocrafter as benchmark
+
+    network = benchmark.build_network(root, write_config(tmp_path, image=False))
+    adapter = VideoCrafterAdapter(benchmark._Timed(network, 4, WIDTH), dtype="bfloat16")
+    rows = benchmark.measure(adapter, SHAPE, STEPS, START)
+    assert [row["evaluations"] - rows[0]["evaluations"] for row in rows] == [0, 2, 4, 6]

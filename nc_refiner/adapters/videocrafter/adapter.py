@@ -80,7 +80,7 @@ class VideoCrafterAdapter(RefinerAdapter):
         self.fps, self.guidance_scale, self.eta, self.image = fps, guidance_scale, eta, image
         self._dtype = _dtype(dtype)
         if self._dtype != torch.float32:
-            model.model.to(self._dtype)
+            _narrow(model.model, self._dtype)
         use_working_attention(model, self.device, self._dtype)
         causal = any(getattr(layer, "causal_attention", False) for layer in model.modules())
         multiple = _size_multiple(model)
@@ -257,6 +257,14 @@ class VideoCrafterAdapter(RefinerAdapter):
             "guidance_scale": self.guidance_scale,
             "dtype": str(self._dtype).removeprefix("torch."),
         }
+
+
+def _narrow(network: torch.nn.Module, dtype: torch.dtype) -> None:
+    """Half-precision weights but for the norms, which the host runs in float32: a CPU takes no other weights there."""
+    network.to(dtype)
+    for layer in network.modules():
+        if isinstance(layer, (torch.nn.GroupNorm, torch.nn.LayerNorm)):
+            layer.float()
 
 
 def _mode(posterior: Any) -> Tensor:
