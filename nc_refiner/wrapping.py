@@ -44,7 +44,12 @@ _hosts: dict[str, Host] = {
         lambda value: _has_base(value, "diffusers", "DiffusionPipeline"),
         "nc_refiner.adapters.diffusers.host",
         ("mode",),
-    )
+    ),
+    "videocrafter": Host(
+        "videocrafter",
+        lambda value: all(hasattr(value, name) for name in ("apply_model", "q_sample", "use_scale", "uncond_type")),
+        "nc_refiner.adapters.videocrafter.host",
+    ),
 }
 
 
@@ -90,8 +95,9 @@ def _split(
 def wrap(pipe: Any, config: NoiseCalibration | None = None, **options: Any) -> Any:
     """A calibrated twin of `pipe`: the same class to its user, the same call, arguments and output.
 
-    `pipe` stays as it is and shares its models with the twin; `unwrap` gives it back. Wrapping a twin again only
-    changes its settings. After a call `twin.calibration_trace` holds the content loss per iteration.
+    `pipe` stays as it is and shares its models with the twin; `unwrap` gives it back. (A VideoCrafter model, which
+    owns its sampling, is changed itself and returned; `unwrap` undoes it.) Wrapping a twin again only changes its
+    settings. After a call `twin.calibration_trace` holds the content loss per iteration.
 
     Args:
         pipe: a pipeline of a known host (diffusers: image-to-image or video-to-video).

@@ -1,0 +1,1 @@
+"""Refine a folder of clips with VideoCrafter; see README.md beside this file."""

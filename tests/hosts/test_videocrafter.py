@@ -1,0 +1,221 @@
+"""VideoCrafter's own code with tiny weights: `VIDEOCRAFTER_ROOT=path/to/clone pytest tests/hosts/test_videocrafter.py`.
+
+See README.md in this folder for the packages it needs; skipped, with the reason, without them or a clone.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import nc_refiner
+from nc_refiner import NoiseCalibration, VideoClip, calibrate
+from nc_refiner.adapters import conformance
+from nc_refiner.adapters.videocrafter import VideoCrafterAdapter
+from nc_refiner.adapters.videocrafter.checkout import isolated
+
+from .videocrafter_models import WIDTH, checkout, load_sampling, write_checkpoint, write_config
+
+SHAPE = (1, 4, 4, 8, 8)
+STEPS, START = 10, 0.6
+PROMPT, FPS, SCALE = "a camel walking in the desert", 28, 3.0
+
+
+@pytest.fixture(scope="module")
+def root():
+    return checkout()
+
+
+@pytest.fixture(scope="module")
+def funcs(root):
+    return load_sampling(root)
+
+
+@pytest.fixture(scope="module", params=["text", "image"])
+def loaded(request, root, tmp_path_factory):
+    """An adapter loaded from a checkpoint of tiny weights, text- or image-conditioned."""
+    config = write_config(tmp_path_factory.mktemp(request.param), request.param == "image")
+    checkpoint = write_checkpoint(root, config)
+    picture = torch.rand((3, 32, 32), generator=torch.Generator().manual_seed(5)) if request.param == "image" else None
+    before = torch.get_rng_state()
+    adapter = VideoCrafterAdapter.from_checkout(
+        root, config, checkpoint, device="cpu", fps=FPS, guidance_scale=SCALE, image=picture
+    )
+    assert torch.equal(before, torch.get_rng_state())
+    return adapter
+
+
+@pytest.fixture(params=[True, False], ids=["scaled", "unscaled"])
+def adapter(request, loaded):
+    nc_refiner.unwrap(loaded.model)
+    loaded.model.use_scale = request.param
+    yield loaded
+    nc_refiner.unwrap(loaded.model)
+    loaded.eta, loaded.model.use_scale = 1.0, True
+
+
+def reference():
+    return torch.randn(SHAPE, generator=torch.Generator().manual_seed(1))
+
+
+def host_call(funcs, adapter, eta, seed=3):
+    """The host's own call, its prediction count and the global state it leaves."""
+    counted = []
+    handle = adapter.model.model.register_forward_pre_hook(lambda *_: counted.append(1))
+    condition = adapter.condition(PROMPT).positive
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        video = funcs.batch_ddim_sampling(
+            adapter.model, condition, list(SHAPE), 1, STEPS, eta, SCALE, x0=reference(), start_timesteps=START
+        )
+        state = torch.get_rng_state()
+    handle.remove()
+    return video, len(counted), state
+
+
+def test_loading_leaves_no_module_behind(loaded):
+    assert not [name for name in sys.modules if name.partition(".")[0] == "lvdm"]
+
+
+def test_weights_are_not_trivial(adapter):
+    x_t = reference()
+    condition = adapter.condition(PROMPT)
+    timesteps = adapter.timesteps(STEPS, START)
+    one, other = (adapter._output(x_t, timesteps.first, condition, scale) for scale in (1.0, SCALE))
+    assert float(one.std()) > 0.01 and not torch.allclose(one, other)
+    slow = adapter.condition(PROMPT, fps=4)
+    assert not torch.equal(one, adapter._output(x_t, timesteps.first, slow, 1.0))
+
+
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+@pytest.mark.parametrize("config", [{"iterations": 0}, {"iterations": 3, "cutoff": 0.0}])
+def test_no_calibration_is_the_host_bit_for_bit(funcs, adapter, eta, config):
+    stock, evaluations, state = host_call(funcs, adapter, eta)
+    nc_refiner.wrap(adapter.model, **config)
+    video, again, after = host_call(funcs, adapter, eta)
+    assert torch.equal(stock, video) and again == evaluations and torch.equal(state, after)
+
+
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_wrapping_costs_exactly_n_guided_evaluations_and_comes_off(funcs, adapter, eta):
+    stock, evaluations, state = host_call(funcs, adapter, eta)
+    attributes = dict(vars(adapter.model))
+    nc_refiner.wrap(adapter.model, iterations=2, cutoff=0.5)
+    video, more, after = host_call(funcs, adapter, eta)
+    assert more == evaluations + 2 * 2
+    assert torch.equal(state, after), "the host's use of the global random state changed"
+    assert len(adapter.model.calibration_trace.content_loss) == 2
+    assert not torch.allclose(stock, video)
+    nc_refiner.unwrap(adapter.model)
+    assert vars(adapter.model) == attributes
+    again, count, _ = host_call(funcs, adapter, eta)
+    assert torch.equal(stock, again) and count == evaluations
+
+
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+@pytest.mark.parametrize("iterations", [0, 2])
+def test_the_adapter_equals_the_wrapped_host(funcs, adapter, eta, iterations):
+    with nc_refiner.calibrated(adapter.model, iterations=iterations, cutoff=0.5):
+        video, _, _ = host_call(funcs, adapter, eta)
+    adapter.eta = eta
+    condition, timesteps = adapter.condition(PROMPT), adapter.timesteps(STEPS, START)
+    generator = torch.Generator().manual_seed(3)
+    torch.randn(SHAPE, generator=generator)  # the host's sampler draws start noise it then replaces
+    noise = torch.randn(SHAPE, generator=generator)
+    x_t = adapter.model.q_sample(reference(), timesteps.first.view(1), noise=noise)
+    level = adapter.noise_level(timesteps.first)
+    assert torch.allclose(level.add_noise(reference(), noise), x_t, atol=1e-6)
+    done = calibrate(
+        x_t,
+        reference(),
+        level,
+        lambda latents: adapter.predict_x0(latents, timesteps.first, condition),
+        NoiseCalibration(iterations=iterations, cutoff=0.5),
+    )
+    latents = adapter.denoise(done.x_t, timesteps, condition, generator=generator)
+    ours = adapter.decode(latents)
+    theirs = ((video[0, 0].transpose(0, 1) + 1) / 2).clamp(0, 1)
+    assert torch.equal(ours, theirs)
+
+
+def test_the_estimate_is_the_samplers_own(funcs, adapter):
+    sampler = funcs.DDIMSampler(adapter.model)
+    sampler.make_schedule(STEPS, ddim_eta=0.0, verbose=False)
+    condition, timesteps = adapter.condition(PROMPT), adapter.timesteps(STEPS, START)
+    x_t = reference()
+    _, x0 = sampler.p_sample_ddim(
+        x_t,
+        condition.positive,
+        timesteps.first.view(1),
+        index=len(timesteps) - 1,
+        unconditional_guidance_scale=SCALE,
+        unconditional_conditioning=condition.negative,
+    )
+    found = adapter.predict_x0(x_t, timesteps.first, condition)
+    assert torch.equal(found, x0)
+
+
+def test_the_whole_band_once_gives_the_networks_own_noise(adapter):
+    condition, timesteps = adapter.condition(PROMPT), adapter.timesteps(STEPS, START)
+    level = adapter.noise_level(timesteps.first)
+    x_t = level.add_noise(reference(), torch.randn(SHAPE, generator=torch.Generator().manual_seed(2)))
+    epsilon = adapter._output(x_t, timesteps.first, condition, None)
+    done = calibrate(
+        x_t,
+        reference(),
+        level,
+        lambda latents: adapter.predict_x0(latents, timesteps.first, condition),
+        NoiseCalibration(iterations=1, cutoff=1.0),
+    )
+    error = (level.noise_in(done.x_t, reference()) - epsilon).norm() / epsilon.norm()
+    assert float(error) < 1e-6
+
+
+def test_conformance(adapter):
+    conformance.check(adapter, lossless=False).raise_for_failures()
+
+
+def test_the_plain_latents_are_the_hosts_mode(adapter, root):
+    frames = torch.rand((2, 3, 32, 32), generator=torch.Generator().manual_seed(4))
+    pixels = (2 * frames - 1).transpose(0, 1)[None]
+    posterior = adapter.model.first_stage_model.encode(pixels[:, :, 1])
+    wanted = adapter.model.get_first_stage_encoding(posterior, noise=torch.zeros_like(posterior.mean))
+    assert torch.allclose(adapter.encode(frames)[:, :, 1], wanted, atol=1e-7)
+
+
+def test_long_clips_through_windows_are_reproducible(adapter):
+    refiner = nc_refiner.CalibratedRefiner(adapter, NoiseCalibration(iterations=1))
+    clip = VideoClip(torch.rand((7, 3, 40, 32), generator=torch.Generator().manual_seed(6)))
+    settings = {"prompt": PROMPT, "strength": 0.3, "num_inference_steps": STEPS, "seed": 9, "overlap": 1}
+    before = torch.get_rng_state()
+    one, two = (refiner(clip, **settings) for _ in range(2))
+    assert torch.equal(before, torch.get_rng_state())
+    assert torch.equal(one.clip.frames, two.clip.frames) and one.clip.frames.shape == clip.frames.shape
+    assert len(one.receipt["windows"]) > 1
+
+
+def test_isolation_outlives_a_foreign_utils(root, tmp_path, monkeypatch):
+    (tmp_path / "utils").mkdir()
+    (tmp_path / "utils" / "__init__.py").write_text("mine = True\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "utils", raising=False)
+    import utils as mine
+
+    with isolated(root):
+        from utils.utils import instantiate_from_config
+
+        assert callable(instantiate_from_config)
+    assert sys.modules["utils"] is mine
+
+
+def test_the_benchmark_runs_the_real_network_in_half_precision(root, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[2] / "tools"))
+    import benchmark_videocrafter as benchmark
+
+    network = benchmark.build_network(root, write_config(tmp_path, image=False))
+    adapter = VideoCrafterAdapter(benchmark._Timed(network, 4, WIDTH), dtype="bfloat16")
+    rows = benchmark.measure(adapter, SHAPE, STEPS, START)
+    assert [row["evaluations"] - rows[0]["evaluations"] for row in rows] == [0, 2, 4, 6]
