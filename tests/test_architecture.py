@@ -23,7 +23,7 @@ ALLOWED = {
     "_version": set(),
     "assets": set(),
     "receipt": {"_version"},
-    "evaluation": {"frequency"},
+    "evaluation": {"_version", "frequency", "video"},
     "video": {"clip"},
     "fit": {"adapters.base"},
 }

@@ -16,6 +16,7 @@ from typing import Any
 import typer
 
 from .doctor import doctor
+from .evaluate import evaluate
 from .refine import refine
 from .refiners import refiners
 
@@ -56,7 +57,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for _command in (refine, doctor, refiners):
+for _command in (refine, evaluate, doctor, refiners):
     app.command()(_guarded(_command))
 
 

@@ -60,7 +60,7 @@ def motion_of(frames: Tensor) -> Motion:
         raise ValueError(f"optical flow needs frames of at least {MIN_FLOW_SIDE}×{MIN_FLOW_SIDE}, found {size}")
     with needs("opencv-python-headless", "cv2"):
         import cv2
-    estimator = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    estimator: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     grey = luma(checked).mul(255).round().clamp(0, 255).byte()[:, 0].cpu().numpy()
 
     def flow(first: Any, second: Any) -> Tensor:
