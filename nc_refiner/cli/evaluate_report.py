@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..evaluation.catalogue import METRICS
-from ..evaluation.measure import Measurement, labels
+from ..evaluation.measure import Measurement, alignment_notes, labels
 
 __all__ = ["as_csv", "as_json", "print_results"]
 
@@ -44,9 +44,8 @@ def print_results(results: Sequence[Measurement]) -> None:
     for reference, group in groups.items():
         console.print(f"reference {reference}", soft_wrap=True)
         _print_table(group)
-        for result in group:
-            for note in result.alignment.notes():
-                console.print(f"note: {result.output.name}: {note}", soft_wrap=True)
+        for note in alignment_notes(group):
+            console.print(f"note: {note}", soft_wrap=True)
     reasons = {f"{name}: {reason}": None for result in results for name, reason in result.not_measured.items()}
     for reason in reasons:
         console.print(f"not measured: {reason}", soft_wrap=True)

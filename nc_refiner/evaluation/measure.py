@@ -15,7 +15,7 @@ from .alignment import Alignment, align, aligned_blocks
 from .catalogue import DEFAULT
 from .meters import Models, Numbers, PairMeter
 
-__all__ = ["Measurement", "frames_compared", "labels", "measure"]
+__all__ = ["Measurement", "alignment_notes", "frames_compared", "labels", "measure"]
 
 BLOCK_PIXELS = 4_000_000
 """Pixels that are measured at once: about 100 MB for each float64 copy."""
@@ -64,6 +64,19 @@ def labels(measurements: Sequence[Measurement]) -> list[str]:
     if len(set(names)) == len(names):
         return names
     return ["/".join(measurement.output.parts[-2:]) for measurement in measurements]
+
+
+def alignment_notes(measurements: Sequence[Measurement]) -> list[str]:
+    """What a person should know of the alignments; said once where it holds for every output."""
+    notes = [measurement.alignment.notes() for measurement in measurements]
+    shared = [note for note in notes[0] if all(note in others for others in notes)]
+    single = [
+        f"{label}: {note}"
+        for label, own in zip(labels(measurements), notes, strict=True)
+        for note in own
+        if note not in shared
+    ]
+    return shared + single
 
 
 def frames_compared(

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from .catalogue import METRICS, Metric
-from .measure import Measurement, labels
+from .measure import Measurement, alignment_notes, labels
 from .plots import SERIES, plot
 
 __all__ = ["groups_of"]
@@ -17,14 +17,13 @@ __all__ = ["groups_of"]
 Entry = tuple[Measurement, Tensor, tuple[str | None, str | None]]
 
 
-def _best(metric: Metric, values: Sequence[float | None], own: float | None) -> int | None:
-    """Which of several outputs is best, if that can be said."""
+def _best(metric: Metric, values: Sequence[float | None]) -> int | None:
+    """Which of several outputs is best, where the metric itself can say."""
     known = {i: value for i, value in enumerate(values) if value is not None}
-    if len(known) < 2 or len(set(known.values())) == 1:
+    if metric.better == "reference" or len(set(known.values())) < 2:
         return None
-    target = own if own is not None else 0.0
-    distance = {"lower": lambda v: v, "higher": lambda v: -v, "reference": lambda v: abs(v - target)}[metric.better]
-    return min(known, key=lambda i: distance(known[i]))
+    sign = 1 if metric.better == "lower" else -1
+    return min(known, key=lambda i: sign * known[i])
 
 
 def groups_of(entries: Sequence[Entry]) -> list[dict[str, Any]]:
@@ -49,7 +48,7 @@ def _group(number: int, group: list[Entry]) -> dict[str, Any]:
                 "metric": metric,
                 "reference": metric.shown(own) if metric.own else "",
                 "values": [metric.shown(value) for value in values],
-                "best": _best(metric, values, own),
+                "best": _best(metric, values),
             }
         )
     plots = {
@@ -66,9 +65,7 @@ def _group(number: int, group: list[Entry]) -> dict[str, Any]:
         "rows": rows,
         "has_own": any(METRICS[name].own for name in names),
         "plots": [(METRICS[name], picture) for name, picture in plots.items() if picture],
-        "notes": [
-            f"{label}: {note}" for label, m in zip(titles, measurements, strict=True) for note in m.alignment.notes()
-        ],
+        "notes": alignment_notes(measurements),
         "not_measured": list(
             dict.fromkeys(f"{name}: {why}" for m in measurements for name, why in m.not_measured.items())
         ),
