@@ -19,6 +19,7 @@ from .doctor import doctor
 from .evaluate import evaluate
 from .refine import refine
 from .refiners import refiners
+from .sweep import sweep
 
 __all__ = ["app", "main"]
 
@@ -57,7 +58,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for _command in (refine, evaluate, doctor, refiners):
+for _command in (refine, evaluate, sweep, doctor, refiners):
     app.command()(_guarded(_command))
 
 
