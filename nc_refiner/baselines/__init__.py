@@ -1,4 +1,4 @@
-"""What calibration is measured against: rivals that keep content by other means, over any adapter whose loop is ours."""
+"""Rivals that keep content by other means, over any adapter whose loop is run here (`owns_trajectory` is False)."""
 
 from .ilvr import ilvr
 from .inversion import invert

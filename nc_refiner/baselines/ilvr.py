@@ -15,7 +15,8 @@ def ilvr(setting: Setting, cutoff: float = 0.5) -> Tensor:
     """Denoise with `x ← x + L_ν(y − x)` after every step, `y = α x_r + σ e` at the level the step arrived at.
 
     The noise of `y` is the setting's own `e` throughout, as the sampler is deterministic; after the last step `y` is
-    x_r itself. So the result's low band is exactly the reference's, and at `cutoff = 1` the result is the reference.
+    x_r itself. So the result's low band is the reference's (the published box weighs its outermost frequencies ½, and
+    of those half remains), and at `cutoff = 1` the result is the reference.
 
     Args:
         setting: the window.

@@ -1,4 +1,4 @@
-"""Noise inversion (DDIM, Song et al. 2021, arXiv 2010.02502, §4.3): the noise from which the model makes the reference."""
+"""Noise inversion (Song et al. 2021, arXiv 2010.02502, §4.3): the noise from which DDIM would make the reference."""
 
 from __future__ import annotations
 

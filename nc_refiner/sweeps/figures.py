@@ -11,12 +11,13 @@ from ..video.atomic import AtomicFile
 from .report import groups_of, labels_of, metric_label, picked
 from .statistics import mean_interval, per_clip
 
-__all__ = ["draw_losses", "draw_tradeoff", "saved"]
+__all__ = ["draw_losses", "draw_tradeoff", "new_figure", "saved"]
 
 Row = dict[str, Any]
 
 
-def _subplots(**options: Any) -> Any:
+def new_figure(**options: Any) -> Any:
+    """An empty matplotlib figure that needs no display; ImportError where matplotlib is not installed."""
     with needs("matplotlib", "matplotlib"):
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -45,7 +46,7 @@ def draw_tradeoff(
         return False
     across = min(columns, len(groups))
     down = -(-len(groups) // across)
-    figure = _subplots(figsize=(6.4 * across, 3.8 * down))
+    figure = new_figure(figsize=(6.4 * across, 3.8 * down))
     for index, (refiner, strength) in enumerate(groups):
         axes = figure.add_subplot(down, across, index + 1)
         for number, label in enumerate(labels_of(rows, refiner, strength)):
@@ -62,7 +63,8 @@ def draw_tradeoff(
             ]
             axes.errorbar(
                 across_x.mean, along_y.mean, xerr=spread[0], yerr=spread[1],
-                fmt="osD^vP*X<>hpd"[number % 13], color=f"C{number % 10}", markersize=5, elinewidth=0.7, capsize=2, label=label,
+                fmt="osD^vP*X<>hpd"[number % 13], color=f"C{number % 10}",
+                markersize=5, elinewidth=0.7, capsize=2, label=label,
             )  # fmt: skip
         axes.set_xlabel(metric_label(x).partition(" ×")[0])
         axes.set_ylabel(metric_label(y))
@@ -90,7 +92,7 @@ def draw_losses(rows: Sequence[Row], path: Path) -> bool:
             series.setdefault(key, {}).setdefault(row["clip"], []).append(losses)
     if not series:
         return False
-    figure = _subplots(figsize=(6, 4))
+    figure = new_figure(figsize=(6, 4))
     axes = figure.add_subplot()
     several = len({key[0] for key in series}) > 1
     for key, clips in series.items():

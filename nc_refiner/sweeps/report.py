@@ -8,7 +8,7 @@ from typing import Any
 from ..evaluation.catalogue import METRICS
 from .statistics import Estimate, mean_interval, paired_difference, per_clip
 
-__all__ = ["groups_of", "markdown", "metric_label", "picked", "shown", "shown_difference"]
+__all__ = ["groups_of", "markdown", "metric_label", "picked", "shown", "shown_difference", "table"]
 
 Row = dict[str, Any]
 EXTRA = {
@@ -86,7 +86,8 @@ def _columns(rows: Sequence[Row]) -> list[str]:
     return [name for name in known if any(row.get(name) is not None for row in rows)]
 
 
-def _table(header: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
+def table(header: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a Markdown table, and an empty one."""
     lines = [header, ["---"] * len(header), *body]
     return ["| " + " | ".join(cells) + " |" for cells in lines] + [""]
 
@@ -127,9 +128,9 @@ def markdown(rows: Sequence[Row], title: str, figures: Sequence[str] = ()) -> st
                 pairs = [shown_difference(name, paired_difference(rows, name, picks, base)) for name in means]
                 differences.append([label, *pairs])
         names = [metric_label(name) for name in means]
-        lines += _table(["", "evaluations", *names], body)
+        lines += table(["", "evaluations", *names], body)
         lines += ["Difference to SDEdit, clip by clip, and the clips on the better side:", ""]
-        lines += _table(["", *names], differences)
+        lines += table(["", *names], differences)
         matched = [row for row in rows if row.get("matched_strength") is not None and row["strength"] == strength]
         if matched:
             lines += _matches([row for row in matched if row["refiner"] == refiner])
@@ -154,5 +155,5 @@ def _matches(rows: Sequence[Row]) -> list[str]:
     return [
         "Matched strengths:",
         "",
-        *_table(["clip", "", "seed", "strength", "its content loss", "calibration's"], body),
+        *table(["clip", "", "seed", "strength", "its content loss", "calibration's"], body),
     ]

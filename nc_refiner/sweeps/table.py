@@ -11,7 +11,7 @@ from ..video.atomic import AtomicFile
 
 __all__ = ["write_parquet"]
 
-TEXTS = ("refiner", "clip", "label", "method")
+TEXTS = ("plan", "refiner", "clip", "label", "method")
 WHOLE = ("iterations", "seed", "num_inference_steps", "steps", "evaluations")
 SERIES = ("content_loss",)
 
