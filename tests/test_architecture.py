@@ -25,6 +25,10 @@ ALLOWED = {
     "receipt": {"_version"},
     "evaluation": {"_version", "frequency", "video"},
     "video": {"clip"},
+    "baselines": {
+        *("adapters.base", "calibration", "clip", "fit", "frequency", "noise_level"),
+        *("receipt", "refinement", "refiner", "windows"),
+    },
     "fit": {"adapters.base"},
 }
 HOSTS = {"diffusers", "modelscope", "lvdm", "comfy", "transformers", "xformers"}

@@ -29,7 +29,7 @@ class Stopped(Exception):
 @pytest.fixture(scope="module")
 def clips():
     return [
-        SweepClip(name, noisy(textured(2, 24, 32), 0.1, seed), textured(2, 24, 32)) for seed, name in enumerate("ab")
+        SweepClip(name, noisy(textured(1, 16, 16), 0.1, seed), textured(1, 16, 16)) for seed, name in enumerate("ab")
     ]
 
 
@@ -39,7 +39,7 @@ def whole(embedded, clips, tmp_path_factory):
     return run_plan(embedded, clips, PLAN, folder)
 
 
-@pytest.mark.parametrize("after", range(1, 12, 2))
+@pytest.mark.parametrize("after", (1, 4, 7, 11))
 def test_stopped_after_any_cell_it_gives_the_same_table(embedded, clips, whole, tmp_path, after):
     seen = []
 
