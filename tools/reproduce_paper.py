@@ -23,7 +23,7 @@ from reproduction.claims import claims
 from reproduction.cost import measure_cost
 from reproduction.document import document
 from reproduction.figures import draw_all
-from reproduction.plans import PLANS, Size, evaluation_clips
+from reproduction.plans import EVERY, PLANS, Size, evaluation_clips
 from reproduction.published import measure_published
 
 from nc_refiner.adapters.embedded import EmbeddedRefiner
@@ -79,7 +79,8 @@ def reproduce(
     chosen = evaluation_clips(clips, size)
     tables = {}
     for name, plan in PLANS.items():
-        tables[name] = run_plan(adapter, chosen, plan, cells, _teller(name))
+        some = chosen if size.clips is not None else chosen[:: EVERY.get(name, 1)]
+        tables[name] = run_plan(adapter, some, plan, cells, _teller(name))
     folder = output / NAME
     folder.mkdir(parents=True, exist_ok=True)
     cost = measure_cost(adapter, chosen[0])

@@ -50,10 +50,9 @@ class TinyAdapter(RefinerAdapter):
     def step(
         self, x_t: Tensor, x0: Tensor, timesteps: Timesteps, index: int, generator: torch.Generator | None = None
     ) -> Tensor:
-        if index + 1 == len(timesteps):
-            return x0
-        noise = self.noise_level(timesteps.values[index]).noise_in(x_t, x0)
-        return self.noise_level(timesteps.values[index + 1]).add_noise(x0, noise)
+        last = index + 1 == len(timesteps)
+        below = NoiseLevel(1.0, 0.0) if last else self.noise_level(timesteps.values[index + 1])
+        return below.add_noise(x0, self.noise_level(timesteps.values[index]).noise_in(x_t, x0))
 
 
 def setting_of(adapter: RefinerAdapter, frames: Tensor, steps: int, strength: float, seed: int = 5) -> Setting:

@@ -68,6 +68,14 @@ def _table_3(tables: Tables) -> list[str]:
     return table(["t", *(f"ν = {cutoff:g}" for cutoff in GRID_CUTOFFS)], body)
 
 
+def _over(rows: Sequence[Row]) -> str:
+    """On which clips, and in how many steps."""
+    clips = list(dict.fromkeys(row["clip"] for row in rows))
+    steps = {row["strength"]: row["steps"] for row in rows if row["strength"] is not None}
+    told = ", ".join(f"{count} at strength {strength:g}" for strength, count in sorted(steps.items()))
+    return f"Over {len(clips)} clips ({', '.join(clips)}); denoising steps: {told}."
+
+
 def _strengths(tables: Tables, details: dict[str, float]) -> list[str]:
     """How good a refiner the model is at both strengths: distance to the original and share of its detail."""
     body = []
@@ -184,7 +192,8 @@ def document(
         "bootstrap over clips. One seed.",
         "",
         "A claim is *reproduced* if every comparison it makes has an interval on the paper's side, *not reproduced* if one "
-        "has not: then that one is named, as opposite or as undecided (includes 0).",
+        "has not: then that one is named, as opposite or as undecided (includes 0). *Asked here* are questions that the "
+        "paper leaves open.",
         "",
         f"## Verdicts: {', '.join(f'{count} {name}' for name, count in counts.items())}",
         "",
@@ -202,10 +211,14 @@ def document(
         *_strengths(tables, facts["details"]),
         "## Table 3: t × ν, N = 3, MSE ×10⁻³ to the input / spatial frequency",
         "",
+        _over(tables["grid"]),
+        "",
         *_table_3(tables),
         f"![t and ν]({figures}/grid.png)",
         "",
         "## Figure 7: content loss of the estimate, iteration by iteration",
+        "",
+        _over(tables["trace"]),
         "",
         f"![content loss]({figures}/content_loss.png)",
         "",
