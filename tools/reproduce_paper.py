@@ -83,8 +83,8 @@ def reproduce(
         tables[name] = run_plan(adapter, some, plan, cells, _teller(name))
     folder = output / NAME
     folder.mkdir(parents=True, exist_ok=True)
-    cost = measure_cost(adapter, chosen[0])
-    checked = measure_published(published, size.frames if size.clips is not None else None) if published else []
+    cost = measure_cost(adapter, min(chosen, key=lambda clip: clip.frames.numel()))
+    checked = measure_published(published, cells, size.frames if size.clips is not None else None) if published else []
     found = claims(tables, cost)
     facts = {
         "versions": versions(),

@@ -168,7 +168,8 @@ def test_published_pairs_are_measured(tmp_path):
     make_video(tmp_path / "x_reference.mp4", reference, fps=8)
     make_video(tmp_path / "x_sdedit.mp4", noisy(reference, 0.3), fps=8)
     make_video(tmp_path / "x_nc.mp4", noisy(reference, 0.1), fps=8)
-    rows = measure_published(tmp_path)
+    rows = measure_published(tmp_path, tmp_path / "cells")
+    assert measure_published(tmp_path, tmp_path / "cells") == rows
     assert [(row["pair"], row["output"]) for row in rows] == [("x", "sdedit"), ("x", "nc")]
     assert rows[1]["mse"] < rows[0]["mse"] and rows[1]["ssim"] > rows[0]["ssim"]
 
