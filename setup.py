@@ -36,6 +36,7 @@ EXTRAS = {
         "opencv-python-headless>=4.8",
         "jinja2>=3.1",
     ],
+    "learned": ["lpips>=0.1.4", "torchvision", "timm>=1.0", "einops", "transformers>=4.46"],
 }
 EXTRAS["dev"] = [
     *EXTRAS["diffusers"],
@@ -64,6 +65,7 @@ setup(
     package_data={
         "nc_refiner": ["py.typed"],
         "nc_refiner.assets": ["*.mp4"],
+        "nc_refiner.evaluation": ["templates/*"],
         "nc_refiner.adapters.embedded": ["*.safetensors", "MODEL_CARD.md"],
     },
     python_requires=">=3.10",

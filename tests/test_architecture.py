@@ -23,8 +23,12 @@ ALLOWED = {
     "_version": set(),
     "assets": set(),
     "receipt": {"_version"},
-    "evaluation": {"frequency"},
+    "evaluation": {"_version", "frequency", "video"},
     "video": {"clip"},
+    "baselines": {
+        *("adapters.base", "calibration", "clip", "fit", "frequency", "noise_level"),
+        *("receipt", "refinement", "refiner", "windows"),
+    },
     "fit": {"adapters.base"},
     "cascade": {"_version", "adapters", "clip", "refinement", "refiner", "video", "windows", "calibration"},
 }

@@ -17,8 +17,10 @@ import typer
 
 from .cascade import cascade
 from .doctor import doctor
+from .evaluate import evaluate
 from .refine import refine
 from .refiners import refiners
+from .sweep import sweep
 
 __all__ = ["app", "main"]
 
@@ -57,7 +59,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for _command in (refine, cascade, doctor, refiners):
+for _command in (refine, cascade, evaluate, sweep, doctor, refiners):
     app.command()(_guarded(_command))
 
 

@@ -10,22 +10,29 @@ from torch import Tensor
 
 from ..frequency import LowPass
 
-__all__ = ["luma", "mse", "mse_low", "psnr", "spatial_frequency", "ssim"]
+__all__ = ["checked_frames", "checked_pair", "luma", "mse", "mse_low", "psnr", "spatial_frequency", "ssim"]
 
 SSIM_WINDOW = 11
 
 
-def _pair(reference: Tensor, output: Tensor) -> tuple[Tensor, Tensor]:
-    for name, frames in (("reference", reference), ("output", output)):
-        if frames.ndim != 4 or frames.shape[1] != 3 or len(frames) == 0:
-            raise ValueError(f"{name} must be (F, 3, H, W) with at least one frame, found {tuple(frames.shape)}")
-        if not bool(torch.isfinite(frames).all()):
-            raise ValueError(f"{name} holds NaN or infinite values; metrics need finite pixels in [0, 1]")
+def checked_frames(name: str, frames: Tensor) -> Tensor:
+    """`frames` in float64; ValueError unless `(F, 3, H, W)` with a frame and finite everywhere."""
+    if frames.ndim != 4 or frames.shape[1] != 3 or min(frames.shape) == 0:
+        raise ValueError(f"{name} must be (F, 3, H, W) with at least one frame and pixel, found {tuple(frames.shape)}")
+    if not bool(torch.isfinite(frames).all()):
+        raise ValueError(f"{name} holds NaN or infinite values; metrics need finite pixels in [0, 1]")
+    # Bytes wrap when they are subtracted.
+    return frames.double()
+
+
+def checked_pair(reference: Tensor, output: Tensor) -> tuple[Tensor, Tensor]:
+    """Both in float64; ValueError as `checked_frames`, or where their shapes differ."""
+    pair = checked_frames("reference", reference), checked_frames("output", output)
     if reference.shape != output.shape:
         raise ValueError(
             f"reference is {tuple(reference.shape)} and output {tuple(output.shape)}; align frames and size first"
         )
-    return reference.double(), output.double()
+    return pair
 
 
 def luma(frames: Tensor) -> Tensor:
@@ -40,13 +47,13 @@ def mse(reference: Tensor, output: Tensor) -> Tensor:
     >>> mse(torch.zeros(1, 3, 4, 4), torch.full((1, 3, 4, 4), 0.5)).item()
     0.25
     """
-    a, b = _pair(reference, output)
+    a, b = checked_pair(reference, output)
     return (a - b).square().mean(dim=(1, 2, 3))
 
 
 def mse_low(reference: Tensor, output: Tensor, cutoff: float = 0.5) -> Tensor:
     """Mean squared error of the part below `cutoff` (ν, fraction of Nyquist; the paper's MSE_low has ν = 0.5)."""
-    a, b = _pair(reference, output)
+    a, b = checked_pair(reference, output)
     return LowPass(a.shape[-2], a.shape[-1], cutoff)(a - b).square().mean(dim=(1, 2, 3))
 
 
@@ -63,7 +70,7 @@ def ssim(reference: Tensor, output: Tensor) -> Tensor:
     """
     from torchmetrics.functional.image import structural_similarity_index_measure
 
-    a, b = _pair(reference, output)
+    a, b = checked_pair(reference, output)
     if min(a.shape[-2:]) < SSIM_WINDOW:
         raise ValueError(f"SSIM needs frames of at least {SSIM_WINDOW}×{SSIM_WINDOW}, found {tuple(a.shape[-2:])}")
     _, everywhere = structural_similarity_index_measure(
@@ -79,7 +86,7 @@ def spatial_frequency(frames: Tensor) -> Tensor:
 
     It rewards noise as much as detail: read it beside a fidelity metric and the reference's own value.
     """
-    y = luma(_pair(frames, frames)[0])
+    y = luma(checked_frames("frames", frames))
     total = torch.zeros(len(y), dtype=torch.float64, device=y.device)
     for axis in (-1, -2):
         if y.shape[axis] > 1:

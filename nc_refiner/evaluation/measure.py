@@ -1,0 +1,129 @@
+"""One output against its reference, from file to numbers, in bounded memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ..video import FrameReader
+from .alignment import Alignment, align, aligned_blocks
+from .catalogue import DEFAULT
+from .meters import Models, Numbers, PairMeter
+
+__all__ = ["Measurement", "alignment_notes", "frames_compared", "labels", "measure"]
+
+BLOCK_PIXELS = 4_000_000
+"""Pixels that are measured at once: about 100 MB for each float64 copy."""
+BLOCK_FRAMES = 16
+
+Watcher = Callable[[Alignment, Tensor, Tensor], None]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What was measured of one pair.
+
+    Attributes:
+        reference, output: the files.
+        metrics: name → mean over frames, None where it was not measured.
+        reference_metrics: the reference's own value of metrics that look at one clip.
+        not_measured: name → why.
+        alignment: how the clips were laid over each other.
+        per_frame: name → one value per compared frame, None where a frame has none.
+    """
+
+    reference: Path
+    output: Path
+    metrics: Numbers
+    reference_metrics: Numbers
+    not_measured: dict[str, str]
+    alignment: Alignment
+    per_frame: dict[str, list[float | None]]
+
+    def as_dict(self, per_frame: bool = False) -> dict[str, Any]:
+        """JSON-ready, without NaN or infinity."""
+        found = {
+            "reference": str(self.reference),
+            "output": str(self.output),
+            "metrics": self.metrics,
+            "reference_metrics": self.reference_metrics,
+            "not_measured": self.not_measured,
+            "alignment": self.alignment.as_dict(),
+        }
+        return {**found, "per_frame": self.per_frame} if per_frame else found
+
+
+def labels(measurements: Sequence[Measurement]) -> list[str]:
+    """Names of the outputs, with their folders where those alone would not tell them apart."""
+    names = [measurement.output.name for measurement in measurements]
+    if len(set(names)) == len(names):
+        return names
+    return ["/".join(measurement.output.parts[-2:]) for measurement in measurements]
+
+
+def alignment_notes(measurements: Sequence[Measurement]) -> list[str]:
+    """What a person should know of the alignments; said once where it holds for every output."""
+    notes = [measurement.alignment.notes() for measurement in measurements]
+    shared = [note for note in notes[0] if all(note in others for others in notes)]
+    single = [
+        f"{label}: {note}"
+        for label, own in zip(labels(measurements), notes, strict=True)
+        for note in own
+        if note not in shared
+    ]
+    return shared + single
+
+
+def frames_compared(
+    reference: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    mode: str = "auto",
+    max_frames: int | None = None,
+) -> int:
+    """How many frames `measure` would compare, from the headers alone; raises what it would raise at once."""
+    with FrameReader(reference) as a, FrameReader(output, max_frames=max_frames) as b:
+        return align(a, b, mode).frames
+
+
+def measure(
+    reference: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    metrics: Sequence[str] = DEFAULT,
+    *,
+    mode: str = "auto",
+    max_frames: int | None = None,
+    models: Models | None = None,
+    watcher: Watcher | None = None,
+) -> Measurement:
+    """Measure the file `output` against the file `reference`, streaming; colours are converted exactly.
+
+    Args:
+        reference, output: videos, or two pictures.
+        metrics: names from `catalogue.METRICS`.
+        mode: alignment, see `alignment.align`.
+        max_frames: of the output, at most this many.
+        models: weights of the learned metrics.
+        watcher: called with the alignment and every pair of aligned blocks after it was measured.
+
+    Raises:
+        ValueError: a file that cannot be read, a picture against a video, or NaN.
+    """
+    with (
+        FrameReader(reference, exact_colour=True) as a,
+        FrameReader(output, max_frames=max_frames, exact_colour=True) as b,
+    ):
+        alignment = align(a, b, mode)
+        meter = PairMeter(tuple(metrics), alignment.frames, b.height, b.width, models or Models())
+        block = max(1, min(BLOCK_FRAMES, BLOCK_PIXELS // (b.height * b.width)))
+        for before, after in aligned_blocks(a, b, alignment, block):
+            meter.add(before, after)
+            if watcher is not None:
+                watcher(alignment, before, after)
+    found, own = meter.finish()
+    return Measurement(Path(reference), Path(output), found, own, meter.not_measured, alignment, meter.per_frame())

@@ -1,0 +1,185 @@
+"""Measures a stream of aligned blocks; nothing but numbers and the last frame is kept."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import colour, metrics, temporal
+from .catalogue import METRICS
+from .learned import ClipIqa, Lpips
+
+__all__ = ["Models", "PairMeter"]
+
+Numbers = dict[str, float | None]
+
+BY_PAIR: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "mse": metrics.mse,
+    "mse_low": metrics.mse_low,
+    "psnr": metrics.psnr,
+    "ssim": metrics.ssim,
+    "delta_e": colour.delta_e,
+    "saturation_shift": colour.saturation_shift,
+    "clipped_shift": colour.clipped_shift,
+}
+
+
+@dataclass
+class Models:
+    """Weights of the learned metrics, loaded when they are first asked for and then kept.
+
+    Attributes:
+        clip, lpips, dover: where they lie, as the user gave it; None where nothing was given.
+        device: torch device of the networks.
+    """
+
+    clip: Any = None
+    lpips: Any = None
+    dover: Any = None
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        self._loaded: dict[str, Any] = {}
+
+    def get(self, name: str) -> Any:
+        """The network behind the metric `name`; raises what its loading raises."""
+        if name not in self._loaded:
+            if name == "clip_iqa":
+                self._loaded[name] = ClipIqa(self.clip, self.device)
+            elif name == "lpips":
+                self._loaded[name] = Lpips(self.lpips, self.device)
+            else:
+                from .dover import Dover
+
+                self._loaded[name] = Dover(self.dover, self.device)
+        return self._loaded[name]
+
+
+class PairMeter:
+    """Takes in an output and its reference block by block.
+
+    Args:
+        names: metrics of the catalogue.
+        frames: frames that will come.
+        height, width: of the frames.
+        models: for the learned metrics.
+
+    Attributes:
+        not_measured: metric → why it has no value here.
+    """
+
+    def __init__(self, names: tuple[str, ...], frames: int, height: int, width: int, models: Models):
+        self._names, self._frames = names, frames
+        self._series: dict[str, array[float]] = {}
+        self._own: dict[str, array[float]] = {}
+        self._last: tuple[Tensor, Tensor] | None = None
+        self._judges: dict[str, Any] = {}
+        self._views: tuple[Any, Any] | None = None
+        self.not_measured: dict[str, str] = {}
+        for name in names:
+            if METRICS[name].temporal and frames < 2:
+                self.not_measured[name] = "it compares neighbouring frames, and the clip has one"
+            if METRICS[name].learned:
+                self._attempt(name, self._load, name, models)
+        if "dover" in self._judges:
+            judge = self._judges["dover"]
+            self._views = judge.views(frames, height, width), judge.views(frames, height, width)
+
+    def _load(self, name: str, models: Models) -> None:
+        self._judges[name] = models.get(name)
+
+    def _attempt(self, name: str, work: Callable[..., None], *inputs: Any) -> None:
+        """What a metric lacks is no reason for the others to stop."""
+        if name in self.not_measured:
+            return
+        try:
+            work(*inputs)
+        except (ImportError, FileNotFoundError) as error:
+            self.not_measured[name] = str(error)
+
+    def add(self, reference: Tensor, output: Tensor) -> None:
+        """Take in the next frames, `(n, 3, H, W)` in [0, 1], both alike. ValueError for NaN or a mismatch."""
+        metrics.checked_pair(reference, output)
+        for name in self._names:
+            if not METRICS[name].temporal:
+                self._attempt(name, self._add, name, reference, output)
+        before = self._last
+        self._last = reference[-1:], output[-1:]
+        if any(METRICS[name].temporal for name in self._names):
+            a, b = reference, output
+            if before is not None:
+                a, b = torch.cat([before[0], a]), torch.cat([before[1], b])
+            if len(a) > 1:
+                for name in ("flicker", "warping_error"):
+                    if name in self._names:
+                        self._attempt(name, self._add_temporal, name, a, b)
+
+    def _add(self, name: str, reference: Tensor, output: Tensor) -> None:
+        if name in BY_PAIR:
+            self._keep(name, BY_PAIR[name](reference, output))
+        elif name == "lpips":
+            self._keep(name, self._judges[name](reference, output))
+        elif name == "dover":
+            assert self._views is not None
+            self._views[0].add(reference)
+            self._views[1].add(output)
+        else:
+            measure = metrics.spatial_frequency if name == "spatial_frequency" else self._judges[name]
+            self._keep(name, measure(output), measure(reference))
+
+    def _add_temporal(self, name: str, reference: Tensor, output: Tensor) -> None:
+        if name == "flicker":
+            self._keep(name, temporal.flicker(output), temporal.flicker(reference))
+        else:
+            motion = temporal.motion_of(reference)
+            errors = [temporal.warping_error(reference, frames, motion) for frames in (output, reference)]
+            self._keep(name, *errors)
+
+    def _keep(self, name: str, values: Tensor, own: Tensor | None = None) -> None:
+        self._series.setdefault(name, array("d")).extend(values.tolist())
+        if own is not None:
+            self._own.setdefault(name, array("d")).extend(own.tolist())
+
+    def finish(self) -> tuple[Numbers, Numbers]:
+        """The output's numbers and the reference's own: means over frames; None where `not_measured` says why."""
+        found: Numbers = {}
+        own: Numbers = {}
+        for name in self._names:
+            if name in self.not_measured:
+                found[name] = None
+            elif name == "dover":
+                assert self._views is not None
+                own[name], found[name] = (self._judges[name].score(views) for views in self._views)
+            elif name == "psnr":
+                # Of the mean error, not the mean of decibels: one equal frame would make that infinite.
+                errors = [10 ** (-value / 10) for value in self._series[name]]
+                mean = sum(errors) / len(errors)
+                found[name] = -10 * math.log10(mean) if mean > 0 else None
+                if mean == 0:
+                    self.not_measured[name] = "the clips are equal, which makes it infinite"
+            else:
+                found[name] = self._mean(name, self._series[name])
+                if name in self._own:
+                    own[name] = self._mean(name, self._own[name])
+        return found, own
+
+    def _mean(self, name: str, values: array[float]) -> float | None:
+        known = [value for value in values if not math.isnan(value)]
+        if not known:
+            self.not_measured[name] = "no pixel stays visible from one frame to the next"
+            return None
+        return math.fsum(known) / len(known)
+
+    def per_frame(self) -> dict[str, list[float | None]]:
+        """Values frame by frame; None where a frame has none: the first one's change, an infinite PSNR."""
+        rows: dict[str, list[float | None]] = {}
+        for name, series in self._series.items():
+            missing: list[float | None] = [None] * (self._frames - len(series))
+            rows[name] = missing + [value if math.isfinite(value) else None for value in series]
+        return rows

@@ -1,0 +1,97 @@
+"""What the report's template and its script are given: tables, plots, drift maps as plain values."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from .catalogue import METRICS, Metric
+from .measure import Measurement, alignment_notes, labels
+from .plots import SERIES, plot
+
+__all__ = ["groups_of"]
+
+Entry = tuple[Measurement, Tensor, tuple[str | None, str | None]]
+
+
+def _best(metric: Metric, values: Sequence[float | None]) -> int | None:
+    """Which of several outputs is best, where the metric itself can say."""
+    known = {i: value for i, value in enumerate(values) if value is not None}
+    if metric.better == "reference" or len(set(known.values())) < 2:
+        return None
+    sign = 1 if metric.better == "lower" else -1
+    return min(known, key=lambda i: sign * known[i])
+
+
+def groups_of(entries: Sequence[Entry]) -> list[dict[str, Any]]:
+    """One group per reference, in the order in which they came."""
+    grouped: dict[Any, list[Entry]] = {}
+    for entry in entries:
+        grouped.setdefault(entry[0].reference, []).append(entry)
+    return [_group(number, group) for number, group in enumerate(grouped.values())]
+
+
+def _group(number: int, group: list[Entry]) -> dict[str, Any]:
+    measurements = [entry[0] for entry in group]
+    titles = labels(measurements)
+    names = list(measurements[0].metrics)
+    rows = []
+    for name in names:
+        metric = METRICS[name]
+        values = [m.metrics[name] for m in measurements]
+        own = measurements[0].reference_metrics.get(name)
+        rows.append(
+            {
+                "metric": metric,
+                "reference": metric.shown(own) if metric.own else "",
+                "values": [metric.shown(value) for value in values],
+                "best": _best(metric, values),
+            }
+        )
+    plots = {
+        name: plot(name, {label: m.per_frame.get(name, []) for label, m in zip(titles, measurements, strict=True)})
+        for name in names
+    }
+    scale = max(float(entry[1].max()) for entry in group)
+    return {
+        "id": f"group-{number}",
+        "reference": measurements[0].reference.name,
+        "labels": titles,
+        "series": [i % SERIES for i in range(len(titles))],
+        "names": names,
+        "rows": rows,
+        "has_own": any(METRICS[name].own for name in names),
+        "plots": [(METRICS[name], picture) for name, picture in plots.items() if picture],
+        "notes": alignment_notes(measurements),
+        "not_measured": list(
+            dict.fromkeys(f"{name}: {why}" for m in measurements for name, why in m.not_measured.items())
+        ),
+        "data": {
+            "scale": scale,
+            "outputs": [_output(label, entry, scale) for label, entry in zip(titles, group, strict=True)],
+        },
+    }
+
+
+def _output(label: str, entry: Entry, scale: float) -> dict[str, Any]:
+    measurement, drift, (reference, output) = entry
+    levels = (drift / scale * 255).round().byte() if scale > 0 else drift.byte()
+    bins, rows, columns = drift.shape
+    return {
+        "label": label,
+        "frames": measurement.alignment.frames,
+        "fps": measurement.alignment.output_fps,
+        "size": list(measurement.alignment.output_size),
+        "reference": reference,
+        "video": output,
+        "drift": {
+            "bins": bins,
+            "rows": rows,
+            "columns": columns,
+            "levels": base64.b64encode(levels.contiguous().numpy().tobytes()).decode("ascii"),
+            "overall": [round(float(value), 6) for value in drift.square().mean(dim=(1, 2)).sqrt()],
+        },
+    }

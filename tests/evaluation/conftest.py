@@ -1,0 +1,55 @@
+"""Small real files to compare, and a browser to open reports with."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from ..video.conftest import make_video, moving
+
+MakeClip = Callable[..., Path]
+
+
+def textured(frames: int, height: int = 64, width: int = 96) -> Tensor:
+    """A moving pattern with fine grain, the same at every call: `(F, 3, H, W)`."""
+    grain = torch.rand((1, 3, height, width), generator=torch.Generator().manual_seed(3)) - 0.5
+    return (0.8 * moving(frames, height, width) + 0.1 + 0.1 * grain).clamp(0, 1)
+
+
+def noisy(frames: Tensor, amount: float, seed: int = 1) -> Tensor:
+    """`frames` with uniform noise of the given width."""
+    noise = torch.rand(frames.shape, generator=torch.Generator().manual_seed(seed)) - 0.5
+    return (frames + amount * noise).clamp(0, 1)
+
+
+@pytest.fixture
+def make_clip(tmp_path: Path) -> MakeClip:
+    """Writes frames `(F, 3, H, W)` as `name` into the test's folder."""
+
+    def make(name: str, frames: Tensor, fps: int = 8) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return make_video(path, frames, fps=fps)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Chromium through Playwright; tests are skipped with the reason where there is none."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    names = ("chromium", "chromium-browser", "google-chrome")
+    path = next((found for found in map(shutil.which, names) if found), None)
+    if path is None:
+        pytest.skip(f"no browser: none of {', '.join(names)} is on the PATH")
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+    with sync_api.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=path, args=flags)
+        yield chromium
+        chromium.close()
