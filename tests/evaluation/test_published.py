@@ -108,7 +108,9 @@ def test_ten_iterations_oversaturate(published: Path):
 @pytest.mark.slow
 def test_over_whole_clips_the_sweep_has_the_paper_s_shape(published: Path):
     found = sweep(published, None)
-    assert [round(found[name]["mse"] * 1e3, 1) for name in found] == [11.5, 6.5, 5.8, 5.1, 7.4]
+    # As measured on another day with another decoder: 11.5, 6.5, 5.8, 5.1, 7.4 thousandths.
+    expected = [11.5, 6.5, 5.8, 5.1, 7.4]
+    assert [found[name]["mse"] * 1e3 for name in found] == pytest.approx(expected, abs=0.1)
     errors = [found[name]["delta_e"] for name in found]
     assert errors[0] > errors[1] > errors[2] > errors[3] < errors[4]
     shifts = [found[name]["saturation_shift"] for name in found]
