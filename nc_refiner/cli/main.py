@@ -15,6 +15,7 @@ from typing import Any
 
 import typer
 
+from .cascade import cascade
 from .doctor import doctor
 from .evaluate import evaluate
 from .refine import refine
@@ -57,7 +58,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for _command in (refine, evaluate, doctor, refiners):
+for _command in (refine, cascade, evaluate, doctor, refiners):
     app.command()(_guarded(_command))
 
 

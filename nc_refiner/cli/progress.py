@@ -15,7 +15,7 @@ LINE_EVERY = 10.0
 
 @contextmanager
 def progress(total: int, shown: bool = True, what: str = "refining") -> Iterator[Callable[[str], None]]:
-    """Yields a function to call with the stage's name after each of `total` steps."""
+    """Yields a function to call with the stage's name after each of `total` steps of `what`."""
     if not shown:
         yield lambda stage: None
     elif sys.stderr.isatty():
