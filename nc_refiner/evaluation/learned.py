@@ -98,6 +98,8 @@ class ClipIqa:
         except OSError as error:
             line = str(error).splitlines()[0]
             raise FileNotFoundError(f"CLIP-IQA: {folder} is not a whole CLIP model ({line})") from error
+        # It would divide by 255 whatever it is given, and frames in [0, 1] reach the network nearly black.
+        processor.image_processor.do_rescale = False
         self._parts = _ClipFeatures(model).eval().to(device), processor
         self._device = device
 
@@ -106,8 +108,7 @@ class ClipIqa:
         from torchmetrics.functional.multimodal import clip_image_quality_assessment
 
         checked = checked_frames("frames", frames).float()
-        # The processor divides by 255 whatever it is given; frames in [0, 1] would reach the network nearly black.
-        pixels = checked.mul(255).to(self._device)
+        pixels = checked.clamp(0, 1).to(self._device)
         with torch.inference_mode():
             source: Any = lambda: self._parts  # noqa: E731
             found: Any = clip_image_quality_assessment(pixels, model_name_or_path=source, data_range=1.0)
