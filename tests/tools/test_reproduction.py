@@ -133,8 +133,8 @@ def test_the_document_says_what_the_tables_say(tables, tmp_path):
         "details": {clip: 0.06 for clip in CLIPS},
     }
     published = [
-        {"pair": "iter", "output": name, "mse": mse, "mse_low": mse, "ssim": 1 - mse, "spatial_frequency": 0.1,
-         "clipped_shift": 0.0}
+        {"pair": "iter", "output": name, "frames": 4, "mse": mse, "mse_low": mse, "ssim": 1 - mse,
+         "spatial_frequency": 0.1, "clipped_shift": 0.0}
         for name, mse in (("sdedit", 0.5), ("nc_1", 0.4), ("nc_2", 0.3), ("nc_3", 0.2), ("nc_10", 0.6))
     ]  # fmt: skip
     page = document("python x", facts, tables, found, published, "reproduction")

@@ -145,6 +145,7 @@ def _published(rows: Sequence[Row]) -> list[str]:
         shape = series["nc_3"] < series["nc_2"] < series["nc_1"] < series["sdedit"] and series["nc_10"] > series["nc_3"]
         verdict += f" Over the published N = 0, 1, 2, 3, 10, MSE ×10⁻³ is {order}: "
         verdict += "the paper's shape." if shape else "not the paper's shape."
+    verdict += f" First {rows[0]['frames']} frames of each; references resized to the outputs (antialiased bicubic)."
     return [verdict, "", *table(["pair", "output", *(metric_label(name) for name in names)], body)]
 
 
