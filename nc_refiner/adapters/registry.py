@@ -17,7 +17,11 @@ GROUP = "nc_refiner.adapters"
 Factory = Callable[..., RefinerAdapter]
 
 _registered: dict[str, Factory] = {}
-_BUILT_IN = {"diffusers": "nc_refiner.adapters.diffusers.loading", "embedded": "nc_refiner.adapters.embedded"}
+_BUILT_IN = {
+    "diffusers": "nc_refiner.adapters.diffusers.loading",
+    "embedded": "nc_refiner.adapters.embedded",
+    "modelscope": "nc_refiner.adapters.modelscope.loading",
+}
 
 
 def register(name: str) -> Callable[[Factory], Factory]:
