@@ -129,9 +129,7 @@ def tiny_text_to_video() -> Iterator[None]:
 
     real = host.AutoencoderKL
     with (
-        mock.patch.object(
-            host, "AutoencoderKL", lambda config, *rest: real({**config, **VAE, "dropout": 0.0}, *rest)
-        ),
+        mock.patch.object(host, "AutoencoderKL", lambda config, *rest: real({**config, **VAE, "dropout": 0.0}, *rest)),
         mock.patch.dict(open_clip.factory._MODEL_CONFIGS, {"ViT-H-14": CLIP}),
     ):
         yield

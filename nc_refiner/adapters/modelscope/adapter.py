@@ -1,9 +1,10 @@
-"""`ModelScopeAdapter`: MS-Vid2Vid-XL as any other refiner. The host's parts and its solver, our sizes and randomness."""
+"""`ModelScopeAdapter`: MS-Vid2Vid-XL as any other refiner: host parts and solver, our sizes and randomness."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from importlib import metadata
 from typing import Any, Literal, cast
 
 import torch
@@ -24,6 +25,14 @@ GUIDANCE_RESCALE = 0.2
 NUM_TRAIN_TIMESTEPS = 1000
 DEFAULT_STEPS: dict[str, int] = {"dpmpp_2m_sde": 30, "heun": 50}
 MIN_HEIGHT, MIN_WIDTH = 80, 64
+
+
+def _version() -> str | None:
+    """Of the installed package; None where the host runs from a checkout."""
+    try:
+        return metadata.version("modelscope")
+    except metadata.PackageNotFoundError:
+        return None
 
 
 class ModelScopeAdapter(RefinerAdapter):
@@ -206,13 +215,11 @@ class ModelScopeAdapter(RefinerAdapter):
         return torch.autocast(self.device.type, dtype=half, enabled=self.device.type != "cpu")
 
     def describe(self) -> dict[str, Any]:
-        from importlib import metadata
-
         return {
             "pipeline": type(self.pipe).__name__,
             "solver": self.solver,
             "calibrate_at": self.calibrate_at,
             "weights": str(getattr(self.model, "model_dir", "") or ""),
             "dtype": str(next(self.model.generator.parameters()).dtype).removeprefix("torch."),
-            "modelscope": metadata.version("modelscope"),
+            "modelscope": _version(),
         }

@@ -17,7 +17,7 @@ _NAME = "MemoryEfficientCrossAttention"
 
 
 def _forward(module: Any, x: Tensor, context: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
-    """`softmax(q·kᵀ/√d)·v` over `(B, L, heads · dim_head)`, as the host computes it, in chunks of its `max_bs` heads."""
+    """`softmax(q·kᵀ/√d)·v` over `(B, L, heads · dim_head)`, as the host does, in chunks of its `max_bs` heads."""
     if mask is not None:
         raise NotImplementedError("this attention takes no mask, as the host's own does not")
     source = x if context is None else context

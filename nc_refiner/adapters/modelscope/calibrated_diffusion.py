@@ -75,9 +75,7 @@ class CalibratedDiffusion:
                 f"the input was noised at timestep {noised.timestep} but the solver starts at {start}; "
                 "give diffuse(t) and sample(t_max) the same timestep"
             )
-        guidance = {
-            name: options.get(name) for name in ("guide_scale", "guide_rescale", "clamp", "percentile")
-        }
+        guidance = {name: options.get(name) for name in ("guide_scale", "guide_rescale", "clamp", "percentile")}
         if self._config.guidance_scale is not None and guidance["guide_scale"] is not None:
             guidance["guide_scale"] = self._config.guidance_scale
 

@@ -27,8 +27,11 @@ def check_pipeline(pipe: Any) -> None:
     """Raise ValueError unless `pipe` holds a model of the MS-Vid2Vid-XL kind."""
     model = getattr(pipe, "model", None)
     missing = [name for name in _MODEL_PARTS if not hasattr(model, name)]
-    missing += [f"diffusion.{name}" for name in ("diffuse", "denoise", "sample") if not hasattr(
-        getattr(model, "diffusion", None), name)]
+    missing += [
+        f"diffusion.{name}"
+        for name in ("diffuse", "denoise", "sample")
+        if not hasattr(getattr(model, "diffusion", None), name)
+    ]
     if missing:
         raise ValueError(
             f"{type(pipe).__name__} cannot be calibrated: its model has no {', '.join(missing)}. "
@@ -36,9 +39,7 @@ def check_pipeline(pipe: Any) -> None:
         )
 
 
-def calibrated_model(
-    model: Any, config: NoiseCalibration, calibrate_at: CalibrateAt, owner: Any
-) -> Any:
+def calibrated_model(model: Any, config: NoiseCalibration, calibrate_at: CalibrateAt, owner: Any) -> Any:
     """A shallow copy of `model` that shares its networks and calibrates; `owner.calibration_trace` is kept current."""
 
     def on_trace(trace: CalibrationTrace) -> None:
@@ -73,7 +74,7 @@ def _install(pipe: Any, model: Any) -> None:
         before = _stamp(target)
         result = type(pipe)._process_single(pipe, input, *args, **kwargs)
         if target is not None and _stamp(target) in (None, before):
-            raise RuntimeError(f"ModelScope wrote no video to {target}; does its folder exist, is ffmpeg built with x264?")
+            raise RuntimeError(f"ModelScope wrote no video to {target}; does its folder exist, has ffmpeg x264?")
         return result
 
     kept["_process_single"] = process

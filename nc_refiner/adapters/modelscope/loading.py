@@ -1,4 +1,4 @@
-"""ModelScope pipelines by name: what is broken is said first, the random state kept, the precision fit to the device."""
+"""ModelScope pipelines by name: breakages said first, random state kept, precision fit to the device."""
 
 from __future__ import annotations
 

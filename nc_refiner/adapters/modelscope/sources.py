@@ -65,17 +65,18 @@ class TextToVideo:
         # The host tells its text encoder `cuda` whatever it was built for.
         self.pipe.model.clip_encoder.device = self.pipe.model.device
 
-    def __call__(self, prompt: str, seed: int = 0, *, height: int = 256, width: int = 256) -> VideoClip:
+    def __call__(self, prompt: str, seed: int = 0, *, height: int | None = None, width: int | None = None) -> VideoClip:
         """A clip of the model's own number of frames, at 8 fps.
 
         Args:
             prompt: text.
             seed: 0 ≤ seed < 2⁶³; the global generators are left as found.
-            height, width: multiples of 64.
+            height, width: multiples of 64; None is the model's own 256.
 
         Raises:
             ValueError: a size or seed out of range.
         """
+        height, width = height or 256, width or 256
         if height < 64 or width < 64 or height % 64 or width % 64:
             raise ValueError(f"size is {height}×{width}; height and width must be multiples of 64")
         with torch.no_grad(), drawing_from(_generator(seed)):

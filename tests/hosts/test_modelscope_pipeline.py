@@ -153,9 +153,7 @@ def test_adapter_equals_the_wrapped_pipeline(tiny, mode, iterations):
         NoiseCalibration(iterations=iterations),
     )
     ticks: list[int] = []
-    latents = adapter.denoise(
-        done.x_t, timesteps, condition, generator=generator, on_step=lambda: ticks.append(1)
-    )
+    latents = adapter.denoise(done.x_t, timesteps, condition, generator=generator, on_step=lambda: ticks.append(1))
     assert torch.equal(adapter.decode(latents), wanted)
     assert len(ticks) == len(timesteps) == steps
 
@@ -181,9 +179,7 @@ def test_timesteps_are_the_hosts(tiny, mode):
 
 def test_conformance(tiny, mode):
     frames = torch.rand((4, 3, 80, 64), generator=torch.Generator().manual_seed(0))
-    conformance.check(
-        ModelScopeAdapter(tiny.pipe), frames, num_inference_steps=4, lossless=False
-    ).raise_for_failures()
+    conformance.check(ModelScopeAdapter(tiny.pipe), frames, num_inference_steps=4, lossless=False).raise_for_failures()
 
 
 @pytest.mark.parametrize("size", [(144, 256), (100, 70)])
@@ -204,9 +200,7 @@ def test_reused_prediction_saves_a_guided_evaluation(tiny, counted):
     clip = nc_refiner.VideoClip(frames)
     counts = []
     for reuse in (False, True):
-        refiner = CalibratedRefiner.from_name(
-            "modelscope", {"pipe": tiny.pipe}, iterations=1, reuse_prediction=reuse
-        )
+        refiner = CalibratedRefiner.from_name("modelscope", {"pipe": tiny.pipe}, iterations=1, reuse_prediction=reuse)
         counted.count = 0
         refiner(clip, num_inference_steps=3)
         counts.append(counted.count)
