@@ -87,7 +87,7 @@ def problems(needs_ffmpeg: bool = False) -> list[str]:
     """
     missing = [package for module, package in _NEEDED.items() if find_spec(module) is None]
     if "modelscope" in missing:
-        return [f"this refiner needs modelscope, which is not installed: {_INSTALL}"]
+        return [f"this refiner needs modelscope, which is missing: {_INSTALL}"]
     found = [f"ModelScope also needs {' '.join(missing)}: {_INSTALL}"] if missing else []
     found += [text for text in (_open_clip(), _torchvision() or _torchvision_operators()) if text]
     if needs_ffmpeg and shutil.which("ffmpeg") is None:
