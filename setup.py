@@ -25,7 +25,20 @@ REQUIRED = [
 
 EXTRAS = {
     "diffusers": ["diffusers>=0.42", "transformers>=4.46", "accelerate>=1.0"],
-    "modelscope": ["modelscope>=1.18", "torchsde>=0.2.6", "einops", "open_clip_torch==2.24.0", "imageio-ffmpeg"],
+    "modelscope": [
+        "modelscope>=1.18",
+        "datasets>=4.0.0,<=4.8.4",
+        "addict",
+        "simplejson",
+        "sortedcontainers",
+        "easydict",
+        "einops",
+        "torchsde>=0.2.6",
+        "torchvision",
+        "open_clip_torch==2.24.0",
+        "opencv-python-headless>=4.8",
+        "imageio-ffmpeg",
+    ],
     "xformers": ["xformers>=0.0.28"],
     "flow": ["opencv-python-headless>=4.8"],
     "evaluation": [

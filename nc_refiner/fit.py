@@ -39,7 +39,8 @@ def fit(frames: Tensor, requirements: Requirements) -> tuple[Tensor, Fit]:
     """Repeat the last frame, row and column of `(F, 3, H, W)` until the adapter's requirements are met."""
     count, _, height, width = frames.shape
     rows, columns = requirements.size_multiple
-    how = Fit(max(0, requirements.min_frames - count), -height % rows, -width % columns)
+    top, left = requirements.size_offset
+    how = Fit(max(0, requirements.min_frames - count), (top - height) % rows, (left - width) % columns)
     if how.bottom or how.right:
         frames = F.pad(frames, (0, how.right, 0, how.bottom), mode="replicate")
     if how.frames:

@@ -45,6 +45,12 @@ _hosts: dict[str, Host] = {
         "nc_refiner.adapters.diffusers.host",
         ("mode",),
     ),
+    "modelscope": Host(
+        "modelscope",
+        lambda value: _has_base(value, "modelscope", "VideoToVideoPipeline"),
+        "nc_refiner.adapters.modelscope.host",
+        ("calibrate_at",),
+    ),
     "videocrafter": Host(
         "videocrafter",
         lambda value: all(hasattr(value, name) for name in ("apply_model", "q_sample", "use_scale", "uncond_type")),
@@ -100,9 +106,10 @@ def wrap(pipe: Any, config: NoiseCalibration | None = None, **options: Any) -> A
     settings. After a call `twin.calibration_trace` holds the content loss per iteration.
 
     Args:
-        pipe: a pipeline of a known host (diffusers: image-to-image or video-to-video).
+        pipe: a pipeline of a known host (diffusers: image-to-image or video-to-video; ModelScope: video-to-video).
         config: how to calibrate; or give the fields of `NoiseCalibration` by name (`iterations=3, cutoff=1.0, …`).
-        options: those fields, and the host's own (diffusers: `mode="auto" | "in_loop" | "replay"`).
+        options: those fields, and the host's own (diffusers: `mode="auto" | "in_loop" | "replay"`; ModelScope:
+            `calibrate_at="network_input" | "x_t"`).
 
     Raises:
         TypeError: not a known pipeline, or an unknown option.

@@ -21,7 +21,8 @@ class Requirements:
 
     Attributes:
         min_frames, max_frames: frames per window; `max_frames = None` is any number.
-        size_multiple: height and width must be multiples of these.
+        size_multiple: height and width must be multiples of these, counted from `size_offset`.
+        size_offset: what height and width leave over when divided by `size_multiple`; 0 ≤ offset < multiple.
         default_strength, default_steps: used where the caller names none.
         prompt, negative_prompt, guidance: whether the host can use them.
         latent_windows: whether a clip longer than a window may be kept as latents and given to the hooks piece by
@@ -32,6 +33,7 @@ class Requirements:
     min_frames: int = 1
     max_frames: int | None = None
     size_multiple: tuple[int, int] = (1, 1)
+    size_offset: tuple[int, int] = (0, 0)
     default_strength: float = 0.6
     default_steps: int = 30
     prompt: bool = True

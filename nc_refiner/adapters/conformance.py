@@ -117,7 +117,8 @@ def _sample_frames(adapter: RefinerAdapter) -> Tensor:
     needs = adapter.requirements
     count = max(4, needs.min_frames)
     count = count if needs.max_frames is None else min(count, needs.max_frames)
-    height, width = (multiple * -(-64 // multiple) for multiple in needs.size_multiple)
+    sizes = zip(needs.size_multiple, needs.size_offset, strict=True)
+    height, width = (offset + multiple * -(-(64 - offset) // multiple) for multiple, offset in sizes)
     y, x = torch.meshgrid(torch.linspace(0, 1, height), torch.linspace(0, 1, width), indexing="ij")
     time = torch.arange(count)[:, None, None] / 8
     planes = [0.5 + 0.4 * torch.sin(6 * x + 4 * y * k + time * (k + 1)) for k in range(3)]

@@ -20,6 +20,7 @@ _registered: dict[str, Factory] = {}
 _BUILT_IN = {
     "diffusers": "nc_refiner.adapters.diffusers.loading",
     "embedded": "nc_refiner.adapters.embedded",
+    "modelscope": "nc_refiner.adapters.modelscope.loading",
     "videocrafter": "nc_refiner.adapters.videocrafter",
 }
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import torch
 import typer
 
+from ..adapters.modelscope.diagnosis import problems
 from ..adapters.registry import available, diagnose
 from ..receipt import versions
 
@@ -66,6 +67,7 @@ def examine() -> dict[str, Any]:
         "device": _device(),
         "memory": _memory(),
         "refiners": {name: diagnose(name) for name in available()},
+        "modelscope": problems(needs_ffmpeg=True),
     }
 
 
@@ -100,3 +102,7 @@ def _print(report: dict[str, Any]) -> None:
     typer.echo("\nrefiners")
     for name, state in report["refiners"].items():
         typer.echo(f"  {name:<14} {state}")
+    if report["packages"]["modelscope"]["version"] is not None:
+        typer.echo("\nModelScope's own pipeline")
+        for line in report["modelscope"] or ["ready"]:
+            typer.echo(f"  {line}")

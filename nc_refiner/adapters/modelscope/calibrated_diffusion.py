@@ -1,0 +1,90 @@
+"""`CalibratedDiffusion`: stands where a model keeps its diffusion object, and calibrates before the solver runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from ...calibration import CalibrationTrace, NoiseCalibration, calibrate
+from .solving import CalibrateAt, estimate_x0, level_at, run_solver
+
+__all__ = ["CalibratedDiffusion"]
+
+
+@dataclass(frozen=True, eq=False)
+class _Noised:
+    reference: Tensor
+    timestep: int
+    x_t: Tensor
+
+
+class CalibratedDiffusion:
+    """The host's diffusion object with another `sample`: what `diffuse` noised is calibrated, then solved as ever.
+
+    Args:
+        diffusion: the host's own; it is called and never changed.
+        config: how to calibrate.
+        calibrate_at: see `CalibrateAt`.
+        on_trace: told the trace of every call of `sample`.
+
+    Draws no random number of its own, so the host's stream is the one it has without it.
+    """
+
+    def __init__(
+        self,
+        diffusion: Any,
+        config: NoiseCalibration,
+        calibrate_at: CalibrateAt,
+        on_trace: Callable[[CalibrationTrace], None],
+    ):
+        self._diffusion, self._config, self._at, self._on_trace = diffusion, config, calibrate_at, on_trace
+        self._noised: _Noised | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self._diffusion, name)
+
+    def diffuse(self, x0: Tensor, t: Tensor, noise: Tensor | None = None) -> Tensor:
+        """The host's `diffuse`, remembered for the `sample` that follows."""
+        x_t: Tensor = self._diffusion.diffuse(x0, t, noise)
+        self._noised = _Noised(x0, int(t.flatten()[0]), x_t)
+        return x_t
+
+    def sample(self, noise: Tensor, model: Any, model_kwargs: Any = None, **options: Any) -> Tensor:
+        """The host's `sample`, from the calibrated latents.
+
+        Raises:
+            RuntimeError: `noise` is not what `diffuse` last returned, or the solver starts at another timestep: then
+                there is no reference to calibrate against.
+        """
+        noised, self._noised = self._noised, None
+        options["model_kwargs"] = {} if model_kwargs is None else model_kwargs
+        if noised is None or noised.x_t is not noise:
+            raise RuntimeError(
+                "sample was given latents that diffuse did not make, so there is nothing to calibrate against; "
+                "call nc_refiner.unwrap(pipe) for such a use"
+            )
+        last = self._diffusion.num_timesteps - 1
+        start = last if options.get("t_max") is None else int(options["t_max"])
+        if start != noised.timestep:
+            raise RuntimeError(
+                f"the input was noised at timestep {noised.timestep} but the solver starts at {start}; "
+                "give diffuse(t) and sample(t_max) the same timestep"
+            )
+        guidance = {name: options.get(name) for name in ("guide_scale", "guide_rescale", "clamp", "percentile")}
+        if self._config.guidance_scale is not None and guidance["guide_scale"] is not None:
+            guidance["guide_scale"] = self._config.guidance_scale
+
+        def predict(x_t: Tensor) -> Tensor:
+            return estimate_x0(
+                self._diffusion, x_t, noised.timestep, self._at, model, options["model_kwargs"], **guidance
+            )
+
+        level = level_at(self._diffusion, noised.timestep)
+        done = calibrate(noise, noised.reference, level, predict, self._config)
+        self._on_trace(done.trace)
+        return run_solver(self._diffusion, done.x_t, model, options, first_x0=done.x0)

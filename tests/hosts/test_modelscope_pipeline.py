@@ -1,0 +1,282 @@
+"""The real ModelScope pipelines on tiny weights, from mp4 to mp4."""
+
+from __future__ import annotations
+
+import random
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import nc_refiner
+from nc_refiner.adapters import conformance, create
+from nc_refiner.adapters.modelscope.adapter import ModelScopeAdapter
+from nc_refiner.calibration import NoiseCalibration, calibrate
+from nc_refiner.refiner import CalibratedRefiner
+from nc_refiner.video import read_clip
+
+MODES = {"fast": ("dpmpp_2m_sde", 30), "slow": ("heun", 50)}
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(params=MODES)
+def mode(request: pytest.FixtureRequest, tiny: Any, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setattr(tiny.cfg, "solver_mode", request.param)
+    return request.param
+
+
+def run(pipe: Any, source: Path, target: Path) -> tuple[torch.Tensor, bytes]:
+    """The tensor the model made and the file the host wrote."""
+    tensors = []
+    real = pipe.forward
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        found = real(*args, **kwargs)
+        tensors.append(found["video"].clone())
+        return found
+
+    vars(pipe)["forward"] = forward
+    torch.manual_seed(1)
+    random.seed(1)
+    try:
+        pipe({"video_path": str(source), "text": "a dog"}, output_video=str(target))
+    finally:
+        del vars(pipe)["forward"]
+    return tensors[0], target.read_bytes()
+
+
+class Counted:
+    """Counts evaluations of a network."""
+
+    def __init__(self, network: torch.nn.Module):
+        self.count = 0
+        self.handle = network.register_forward_hook(self._one)
+
+    def _one(self, *_: Any) -> None:
+        self.count += 1
+
+
+@pytest.fixture
+def counted(tiny: Any) -> Any:
+    counter = Counted(tiny.pipe.model.generator)
+    yield counter
+    counter.handle.remove()
+
+
+def test_identity_evaluations_and_stock_again(tiny, source, tmp_path, ffmpeg, mode, counted):
+    stock, stock_file = run(tiny.pipe, source, tmp_path / "stock.mp4")
+    evaluations, counted.count = counted.count, 0
+    rng = torch.get_rng_state()
+    before = {name: id(value) for name, value in vars(tiny.pipe).items()}
+    for options in ({"iterations": 0}, {"iterations": 3, "cutoff": 0.0}):
+        twin = nc_refiner.wrap(tiny.pipe, **options)
+        assert isinstance(twin, type(tiny.pipe))
+        same, same_file = run(twin, source, tmp_path / "same.mp4")
+        assert torch.equal(stock, same) and stock_file == same_file
+        assert torch.equal(rng, torch.get_rng_state()), "the host's stream is the same"
+        assert counted.count == evaluations and twin.calibration_trace.content_loss == ()
+        counted.count = 0
+    twin = nc_refiner.wrap(tiny.pipe, iterations=2)
+    other, other_file = run(twin, source, tmp_path / "other.mp4")
+    assert counted.count == evaluations + 2 * 2
+    assert torch.equal(rng, torch.get_rng_state())
+    assert len(twin.calibration_trace.content_loss) == 2
+    assert not torch.equal(stock, other) and stock_file != other_file
+    assert nc_refiner.unwrap(twin) is tiny.pipe
+    assert {name: id(value) for name, value in vars(tiny.pipe).items()} == before
+    again, again_file = run(tiny.pipe, source, tmp_path / "again.mp4")
+    assert torch.equal(stock, again) and stock_file == again_file
+
+
+def test_calibrated_block_leaves_nothing(tiny, source, tmp_path, ffmpeg):
+    before = dict(vars(tiny.pipe))
+    with nc_refiner.calibrated(tiny.pipe, iterations=1) as pipe:
+        run(pipe, source, tmp_path / "out.mp4")
+        assert pipe is tiny.pipe and len(pipe.calibration_trace.content_loss) == 1
+    assert vars(tiny.pipe) == before
+
+
+@pytest.mark.parametrize("at", ["network_input", "x_t"])
+def test_full_band_once_gives_the_networks_own_noise(tiny, at):
+    """e = ε_θ, with ε_θ from the raw network outputs in float64, at either place."""
+    diffusion, generator = tiny.pipe.model.diffusion, tiny.pipe.model.generator
+    adapter = ModelScopeAdapter(tiny.pipe, calibrate_at=at)
+    condition, level = adapter.condition("a dog"), adapter.noise_level(torch.tensor(599))
+    draw = torch.Generator().manual_seed(3)
+    reference, noise = (torch.randn(1, 4, 3, 10, 8, generator=draw) for _ in range(2))
+    x_t = level.add_noise(reference, noise)
+    with torch.no_grad():
+        done = calibrate(
+            x_t,
+            reference,
+            level,
+            lambda x: adapter.predict_x0(x, torch.tensor(599), condition),
+            NoiseCalibration(iterations=1),
+        )
+        alpha, sigma = diffusion.alphas[599].double(), diffusion.sigmas[599].double()
+        point = x_t.double() * (sigma if at == "network_input" else 1)
+        with_text, without = (generator(point.float(), t=torch.tensor([599]), **c).double() for c in condition)
+    guided = without + 7.5 * (with_text - without)
+    v = guided * (0.2 * with_text.std() / guided.std() + 0.8)
+    x0 = alpha * point - sigma * v
+    epsilon = (x_t.double() - alpha * x0) / sigma
+    found = (done.x_t.double() - alpha * reference.double()) / sigma
+    assert float((found - epsilon).norm() / epsilon.norm()) < 1e-5
+
+
+@pytest.mark.parametrize("iterations", [0, 2])
+def test_adapter_equals_the_wrapped_pipeline(tiny, mode, iterations):
+    solver, steps = MODES[mode]
+    frames = torch.rand((3, 3, 80, 64), generator=torch.Generator().manual_seed(4))
+    twin = nc_refiner.wrap(tiny.pipe, iterations=iterations)
+    embedded = tiny.pipe.model.clip_encoder("a dog" + tiny.pipe.model.positive_prompt)
+    torch.manual_seed(9)
+    video = twin.forward({"video_data": (frames - 0.5) / 0.5, "y": embedded})["video"]
+    wanted = (video[0].transpose(0, 1) * 0.5 + 0.5).clamp(0, 1)
+
+    adapter = ModelScopeAdapter(tiny.pipe)
+    assert adapter.solver == solver
+    generator = torch.Generator().manual_seed(9)
+    reference = adapter.encode(frames, generator)
+    torch.randint(599, 600, (1,), generator=generator)  # the host draws its constant timestep
+    noise = torch.empty_like(reference).normal_(generator=generator)
+    timesteps, condition = adapter.timesteps(steps, 0.6), adapter.condition("a dog")
+    level = adapter.noise_level(timesteps.first)
+    done = calibrate(
+        level.add_noise(reference, noise),
+        reference,
+        level,
+        lambda x: adapter.predict_x0(x, timesteps.first, condition),
+        NoiseCalibration(iterations=iterations),
+    )
+    ticks: list[int] = []
+    latents = adapter.denoise(done.x_t, timesteps, condition, generator=generator, on_step=lambda: ticks.append(1))
+    assert torch.equal(adapter.decode(latents), wanted)
+    assert len(ticks) == len(timesteps) == steps
+
+
+def test_timesteps_are_the_hosts(tiny, mode):
+    """The timesteps the host's solver really visits, in both modes and at other strengths and step counts."""
+    adapter = ModelScopeAdapter(tiny.pipe)
+    for steps, strength in ((MODES[mode][1], 0.6), (7, 0.3), (4, 0.999)):
+        seen: list[int] = []
+
+        def spy(x: torch.Tensor, t: torch.Tensor, seen: list[int] = seen) -> torch.Tensor:
+            seen.append(int(t))
+            return torch.zeros_like(x)
+
+        timesteps = adapter.timesteps(steps, strength)
+        tiny.pipe.model.diffusion.sample(
+            torch.zeros(1, 4, 2, 10, 8), spy, {}, solver=adapter.solver, steps=steps, t_max=int(timesteps.first),
+            t_min=0, discretization="trailing",
+        )  # fmt: skip
+        wanted = [round(float(t)) for t in timesteps.values]
+        assert sorted(set(seen), reverse=True) == wanted
+
+
+def test_conformance(tiny, mode):
+    frames = torch.rand((4, 3, 80, 64), generator=torch.Generator().manual_seed(0))
+    conformance.check(ModelScopeAdapter(tiny.pipe), frames, num_inference_steps=4, lossless=False).raise_for_failures()
+
+
+@pytest.mark.parametrize("size", [(144, 256), (100, 70)])
+def test_any_clip_through_the_refiner(tiny, size):
+    clip = nc_refiner.VideoClip(torch.rand((5, 3, *size), generator=torch.Generator().manual_seed(2)), fps=12.0)
+    refiner = CalibratedRefiner.from_name("modelscope", {"pipe": tiny.pipe}, iterations=1)
+    options = {"prompt": "a dog", "strength": 0.3, "num_inference_steps": 2, "seed": 3, "window": 3, "overlap": 1}
+    before = torch.get_rng_state()
+    result = refiner(clip, **options)
+    assert torch.equal(before, torch.get_rng_state())
+    assert result.clip.frames.shape == clip.frames.shape and result.clip.fps == 12.0
+    assert result.receipt["evaluations"] == {"calibration": 4, "denoising": 8}
+    assert torch.equal(result.clip.frames, refiner(clip, **options).clip.frames)
+
+
+def test_reused_prediction_saves_a_guided_evaluation(tiny, counted):
+    frames = torch.rand((2, 3, 80, 64), generator=torch.Generator().manual_seed(2))
+    clip = nc_refiner.VideoClip(frames)
+    counts = []
+    for reuse in (False, True):
+        refiner = CalibratedRefiner.from_name("modelscope", {"pipe": tiny.pipe}, iterations=1, reuse_prediction=reuse)
+        counted.count = 0
+        refiner(clip, num_inference_steps=3)
+        counts.append(counted.count)
+    assert counts == [8, 6]
+
+
+def test_own_pipeline_name(tiny, source, tmp_path, monkeypatch):
+    from modelscope.pipelines import pipeline
+
+    import integrations.modelscope as registered
+
+    monkeypatch.setenv("PATH", str(tmp_path))  # no ffmpeg: its writer is ours
+    pipe = pipeline(
+        "video-to-video", str(tiny.folder), pipeline_name=registered.PIPELINE_NAME, iterations=2, device="cpu"
+    )
+    target = tmp_path / "out.mp4"
+    found = pipe({"video_path": str(source), "text": "a dog"}, output_video=str(target))
+    assert found["output_video"] == str(target)
+    written = read_clip(target)
+    assert len(written) == 3 and written.fps == pytest.approx(12.0)
+    assert len(pipe.calibration_trace.content_loss) == 2
+
+
+def test_text_to_video_then_refined(tiny, tmp_path_factory):
+    from nc_refiner.adapters.modelscope.sources import TextToVideo
+
+    from .tiny_modelscope import tiny_text_to_video, write_text_to_video
+
+    with tiny_text_to_video():
+        base = TextToVideo(str(write_text_to_video(tmp_path_factory.mktemp("models") / "t2v")), device="cpu")
+    before = torch.get_rng_state()
+    clip = base("a dog", 4, height=64, width=64)
+    assert torch.equal(before, torch.get_rng_state())
+    assert clip.frames.shape == (4, 3, 64, 64) and clip.prompt == "a dog" and clip.seed == 4
+    assert float(clip.frames.std()) > 0.01
+    assert torch.equal(clip.frames, base("a dog", 4, height=64, width=64).frames)
+    assert not torch.equal(clip.frames, base("a dog", 5, height=64, width=64).frames)
+    refiner = CalibratedRefiner.from_name("modelscope", {"pipe": tiny.pipe}, iterations=1)
+    result = refiner(clip, prompt=clip.prompt, num_inference_steps=2, seed=1)
+    assert result.clip.frames.shape == clip.frames.shape and len(result.trace.content_loss) == 1
+
+
+def test_without_ffmpeg_it_says_so_before_the_work(tiny, source, tmp_path, monkeypatch, counted):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="ffmpeg is not on PATH"):
+        nc_refiner.wrap(tiny.pipe)({"video_path": str(source)}, output_video=str(tmp_path / "out.mp4"))
+    assert counted.count == 0
+
+
+def test_a_video_that_was_not_written_is_an_error(tiny, source, tmp_path, ffmpeg):
+    twin = nc_refiner.wrap(tiny.pipe, iterations=0)
+    with pytest.raises(RuntimeError, match="wrote no video"):
+        twin({"video_path": str(source)}, output_video=str(tmp_path / "absent" / "out.mp4"))
+
+
+def test_half_precision_on_a_cpu_is_refused(tiny):
+    tiny.pipe.model.generator.half()
+    try:
+        with pytest.raises(ValueError, match=r"generator\.float\(\)"):
+            nc_refiner.wrap(tiny.pipe)
+    finally:
+        tiny.pipe.model.generator.float()
+
+
+def test_loading_keeps_the_random_state_and_leaves_no_stand_in(tiny):
+    before, python = torch.get_rng_state(), random.getstate()
+    create("modelscope", model=str(tiny.folder), device="cpu")
+    assert torch.equal(before, torch.get_rng_state()) and random.getstate() == python
+    assert not [name for name in sys.modules if name.partition(".")[0] in ("fairscale", "rotary_embedding_torch")]
+
+
+def test_foreign_latents_are_refused(tiny):
+    twin = nc_refiner.wrap(tiny.pipe)
+    diffusion = twin.model.diffusion
+    latents, t = torch.zeros(1, 4, 2, 10, 8), torch.tensor([599])
+    with pytest.raises(RuntimeError, match="diffuse did not make"):
+        diffusion.sample(latents, tiny.pipe.model.generator, t_max=599)
+    with pytest.raises(RuntimeError, match="starts at 400"):
+        diffusion.sample(diffusion.diffuse(latents, t), tiny.pipe.model.generator, t_max=400)
