@@ -35,10 +35,24 @@ EXTRAS = {
         "opencv-python-headless>=4.8",
         "jinja2>=3.1",
     ],
+    "experiment": [
+        "scipy>=1.11",
+        "matplotlib>=3.8",
+        "jinja2>=3.1",
+        "statsmodels>=0.14",
+        "sqlalchemy>=2.0",
+        "alembic>=1.13",
+        "openfeature-sdk>=0.8",
+    ],
+    "postgres": ["psycopg[binary]>=3.1"],
+    "observability": ["opentelemetry-api>=1.20", "opentelemetry-sdk>=1.20", "prometheus-client>=0.19"],
 }
 EXTRAS["dev"] = [
     *EXTRAS["diffusers"],
     *EXTRAS["evaluation"],
+    *EXTRAS["experiment"],
+    *EXTRAS["postgres"],
+    *EXTRAS["observability"],
     "peft>=0.13",
     "sentencepiece",
     "torchsde>=0.2.6",
@@ -63,6 +77,7 @@ setup(
     package_data={
         "nc_refiner": ["py.typed"],
         "nc_refiner.assets": ["*.mp4"],
+        "nc_refiner.experiment.store.migrations": ["script.py.mako", "versions/*.py"],
         "nc_refiner.adapters.embedded": ["*.safetensors", "MODEL_CARD.md"],
     },
     python_requires=">=3.10",

@@ -13,8 +13,8 @@ __all__ = ["Assignment", "Split", "bucket"]
 def bucket(salt: str, unit: str) -> float:
     """A number in [0, 1) for `unit`, uniform over units and independent between salts.
 
-    The first 53 bits of SHA-256 over `salt`, a NUL byte and `unit` in UTF-8, as a fraction of 2⁵³: exact in a float, the
-    same on every platform, unlike Python's own `hash`.
+    The first 53 bits of SHA-256 over `salt`, a NUL byte and `unit` in UTF-8, as a fraction of 2⁵³: exact in a float,
+    the same on every platform, unlike Python's own `hash`.
 
     >>> bucket("sharper", "user-1")
     0.33032158193078365
