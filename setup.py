@@ -18,6 +18,7 @@ REQUIRED = [
     "torchmetrics>=1.4",
     "pyyaml>=6.0",
     "pydantic>=2.6",
+    "filelock>=3.12",
     "typer>=0.12",
     "rich>=13.7",
 ]

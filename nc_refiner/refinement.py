@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import chain, islice
 from typing import Any
 
 import torch
@@ -14,9 +15,10 @@ from torch import Tensor
 
 from .adapters.base import RefinerAdapter, Timesteps
 from .calibration import Calibrated, CalibrationTrace, NoiseCalibration, calibrate
-from .fit import fit
+from .fit import Fit, fit
+from .latent_windows import LatentWindows
 from .receipt import peak_memory_bytes, versions
-from .windows import frame_noise, sliding
+from .windows import frame_noise, seams, sliding
 
 __all__ = ["RefineSettings", "Refinement"]
 
@@ -34,6 +36,9 @@ class RefineSettings:
         seed: 0 ≤ seed < 2⁶³; decides noise and every other draw.
         window, overlap: frames per window (None: the adapter's most, or 16 for clips longer than that) and how many
             frames neighbours share.
+        max_latents_gib: clips longer than a window are calibrated as a whole and blended in latent space while one copy
+            of their latents is at most so large, in GiB ≥ 0 (at the peak about seven are held); longer ones, and every
+            one at 0, stream through and are faded in pixels.
 
     Raises:
         ValueError: out of range, or both `strength` and `start_timestep`.
@@ -48,6 +53,7 @@ class RefineSettings:
     seed: int = 0
     window: int | None = None
     overlap: int = 4
+    max_latents_gib: float = 0.5
 
     def __post_init__(self) -> None:
         if self.strength is not None and self.start_timestep is not None:
@@ -67,6 +73,8 @@ class RefineSettings:
             raise ValueError(f"window is {self.window}; it must be at least 1 frame")
         if self.overlap < 0:
             raise ValueError(f"overlap is {self.overlap}; it must be at least 0 frames")
+        if not self.max_latents_gib >= 0:
+            raise ValueError(f"max_latents_gib is {self.max_latents_gib}; it must be at least 0 (0: always stream)")
 
 
 class Refinement:
@@ -91,6 +99,8 @@ class Refinement:
         self.notes: list[str] = []
         self.seconds: dict[str, float] = {}
         self.windows: list[dict[str, Any]] = []
+        self._losses: list[tuple[float, ...]] = []
+        self._stage = ""
         self.evaluations = {"calibration": 0, "denoising": 0}
         self.timesteps = self._timesteps()
         self._check_capabilities()
@@ -145,46 +155,137 @@ class Refinement:
         """
         window = self.window_for(count)
         overlap = min(self.settings.overlap, window - 1)
-        if count is None or count > window:
-            self._note(f"refined in windows of {window} frames that share {overlap}")
-        yield from sliding(frames, window, overlap, self._window)
+        if count is not None and count <= window:
+            yield from sliding(frames, window, overlap, self._window)
+            return
+        stream = iter(frames)
+        head = list(islice(stream, window))
+        stream = chain(head, stream)
+        shared = f"refined in windows of {window} frames that share {overlap}"
+        obstacle = self._obstacle(head, window, count)
+        del head
+        if obstacle is None:
+            how = ", each denoised to its end" if self.adapter.owns_trajectory else ""
+            self._note(f"{shared}, calibrated as one clip and blended in latent space{how}")
+            yield from self._whole(stream, window, overlap)
+        else:
+            self._note(f"{shared}, calibrated one by one and faded in pixels: {obstacle}")
+            yield from sliding(stream, window, overlap, self._window)
+
+    def _obstacle(self, head: list[Tensor], window: int, count: int | None) -> str | None:
+        """Why a clip that starts with `head` cannot be held as latents; None if it can."""
+        needs, limit = self.adapter.requirements, self.settings.max_latents_gib
+        if count is None:
+            return "the number of frames is not known"
+        if not needs.latent_windows:
+            return f"{self.adapter.name} does not take windows of latents"
+        if len(head) < window:
+            return f"only {len(head)} of {count} frames came"
+        if window < needs.min_frames:
+            return f"{self.adapter.name} needs {needs.min_frames} frames at once"
+        some, _ = self._encoded(torch.stack(head[: needs.min_frames]), torch.Generator().manual_seed(0))
+        size = some[:, :, :1].numel() * some.element_size() * count / 2**30
+        return None if size <= limit else f"its latents would take {size:.3g} GiB, above max_latents_gib = {limit:g}"
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
+        self._stage = stage
         start = time.perf_counter()
         yield
         self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
 
+    def _generator(self, first: int) -> torch.Generator:
+        return torch.Generator().manual_seed((self.settings.seed + 1 + first) % 2**63)
+
     def _window(self, frames: Tensor, first: int) -> Tensor:
-        adapter, settings = self.adapter, self.settings
-        fitted, how = fit(frames, adapter.requirements)
+        generator = self._generator(first)
+        reference, how = self._encoded(frames, generator)
+        calibrated = self._calibrated(self.adapter, reference, first)
+        del reference
+        latents = self._denoised(self.adapter, calibrated, generator)
+        loss = list(calibrated.trace.content_loss)
+        self.windows.append({"first": first, "frames": len(frames), "content_loss": loss})
+        return self._decoded(latents, how)
+
+    def _whole(self, stream: Iterable[Tensor], window: int, overlap: int) -> Iterator[Tensor]:
+        """Windows of latents under one calibration; frames are encoded and decoded in blocks as they come and go."""
+        generator = self._generator(0)
+        fits: list[Fit] = []
+
+        def encode(block: Tensor, first: int) -> Tensor:
+            latents, how = self._encoded(block, generator)
+            if latents.shape[2] != len(block):
+                raise RuntimeError(
+                    f"{self.adapter.name} made {latents.shape[2]} latent frames of {len(block)} frames; an adapter "
+                    "with requirements.latent_windows must make one of each"
+                )
+            fits.append(how)
+            return latents[0].transpose(0, 1)
+
+        reference = torch.cat(list(sliding(stream, window, 0, encode))).transpose(0, 1)[None]
+        count = reference.shape[2]
+        pieces = LatentWindows(self.adapter, count, window, overlap, lambda: self.on_step(self._stage))
+        calibrated = self._calibrated(pieces, reference, 0)
+        del reference
+        latents = self._denoised(pieces, calibrated, generator)
+        del calibrated
+        self.windows += [{"first": start, "frames": window} for start in pieces.starts]
+
+        def decode(block: Tensor, first: int) -> Tensor:
+            return self._decoded(block.transpose(0, 1)[None].contiguous(), fits[0])
+
+        yield from sliding(latents[0].transpose(0, 1), window, 0, decode)
+
+    def _encoded(self, frames: Tensor, generator: torch.Generator) -> tuple[Tensor, Fit]:
+        fitted, how = fit(frames, self.adapter.requirements)
         for note in how.notes():
             self._note(note)
-        generator = torch.Generator().manual_seed((settings.seed + 1 + first) % 2**63)
+        with torch.no_grad(), self._timed("encode"):
+            return self.adapter.encode(fitted, generator), how
+
+    def _decoded(self, latents: Tensor, how: Fit) -> Tensor:
+        with torch.no_grad(), self._timed("decode"):
+            frames = how.undo(self.adapter.decode(latents))
+        if not bool(torch.isfinite(frames).all()):
+            raise RuntimeError(f"{self.adapter.name} produced NaN or infinite pixels; try float32 or a lower strength")
+        return frames
+
+    def _calibrated(self, model: RefinerAdapter | LatentWindows, reference: Tensor, first: int) -> Calibrated:
+        """The latents of the frames from number `first` on, noised and calibrated."""
+        own = self.calibration.guidance_scale
+        scale = self.settings.guidance_scale if own is None else own
+        level = self.adapter.noise_level(self.timesteps.first)
+
+        def predict(latents: Tensor) -> Tensor:
+            x0 = model.predict_x0(latents, self.timesteps.first, self._condition, scale)
+            if not isinstance(model, LatentWindows):  # which tells of each window itself
+                self.on_step("calibrate")
+            return x0
+
         with torch.no_grad():
             with self._timed("encode"):
-                reference = adapter.encode(fitted, generator)
-                noise = frame_noise(tuple(reference.shape), settings.seed, first, reference.device)
-                level = adapter.noise_level(self.timesteps.first)
+                noise = frame_noise(tuple(reference.shape), self.settings.seed, first, reference.device)
                 x_t = level.add_noise(reference, noise.to(reference.dtype))
+                del noise
             with self._timed("calibrate"), self._counted("calibration"):
-                calibrated = self._calibrate(x_t, reference)
-            with self._timed("denoise"), self._counted("denoising"):
-                latents = adapter.denoise(
-                    calibrated.x_t,
-                    self.timesteps,
-                    self._condition,
-                    guidance_scale=settings.guidance_scale,
-                    generator=generator,
-                    first_x0=calibrated.x0,
-                    on_step=lambda: self.on_step("denoise"),
-                )
-            with self._timed("decode"):
-                refined = how.undo(adapter.decode(latents))
-        if not bool(torch.isfinite(refined).all()):
-            raise RuntimeError(f"{adapter.name} produced NaN or infinite pixels; try float32 or a lower strength")
-        self.windows.append({"first": first, "frames": len(frames), **asdict(calibrated.trace)})
-        return refined
+                calibrated = calibrate(x_t, reference, level, predict, self.calibration)
+        self._losses.append(calibrated.trace.content_loss)
+        return calibrated
+
+    def _denoised(
+        self, model: RefinerAdapter | LatentWindows, calibrated: Calibrated, generator: torch.Generator
+    ) -> Tensor:
+        told = {} if isinstance(model, LatentWindows) else {"on_step": lambda: self.on_step("denoise")}
+        with torch.no_grad(), self._timed("denoise"), self._counted("denoising"):
+            return model.denoise(
+                calibrated.x_t,
+                self.timesteps,
+                self._condition,
+                guidance_scale=self.settings.guidance_scale,
+                generator=generator,
+                first_x0=calibrated.x0,
+                **told,
+            )
 
     @contextmanager
     def _counted(self, stage: str) -> Iterator[None]:
@@ -192,23 +293,10 @@ class Refinement:
         yield
         self.evaluations[stage] += self.adapter.evaluations - before
 
-    def _calibrate(self, x_t: Tensor, reference: Tensor) -> Calibrated:
-        own = self.calibration.guidance_scale
-        scale = self.settings.guidance_scale if own is None else own
-
-        def predict(latents: Tensor) -> Tensor:
-            x0 = self.adapter.predict_x0(latents, self.timesteps.first, self._condition, scale)
-            self.on_step("calibrate")
-            return x0
-
-        level = self.adapter.noise_level(self.timesteps.first)
-        return calibrate(x_t, reference, level, predict, self.calibration)
-
     def trace(self) -> CalibrationTrace:
-        """Content loss per iteration, averaged over the windows."""
-        losses = [window["content_loss"] for window in self.windows]
-        longest = max(map(len, losses), default=0)
-        columns = ([loss[i] for loss in losses if len(loss) > i] for i in range(longest))
+        """Content loss per iteration; averaged over the windows where they are calibrated one by one."""
+        longest = max(map(len, self._losses), default=0)
+        columns = ([loss[i] for loss in self._losses if len(loss) > i] for i in range(longest))
         return CalibrationTrace(tuple(sum(column) / len(column) for column in columns))
 
     def receipt(self) -> dict[str, Any]:
@@ -221,7 +309,8 @@ class Refinement:
             "num_inference_steps": self.timesteps.num_inference_steps,
             "timesteps": self.timesteps.values.tolist(),
             "content_loss": list(self.trace().content_loss),
-            "windows": [{**window, "content_loss": list(window["content_loss"])} for window in self.windows],
+            "windows": [dict(window) for window in self.windows],
+            "seams": seams([(window["first"], window["frames"]) for window in self.windows]),
             "evaluations": dict(self.evaluations),
             "seconds": {stage: round(value, 4) for stage, value in self.seconds.items()},
             "peak_memory_bytes": peak_memory_bytes(self.adapter.device),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -33,6 +34,7 @@ class CalibratedRefiner:
     Args:
         adapter: the host.
         calibration: how to calibrate; default `NoiseCalibration()`. `iterations = 0` is plain SDEdit.
+        defaults: fields of `RefineSettings` used where a call does not give them.
 
     Example:
         >>> refiner = CalibratedRefiner.from_name("embedded", iterations=2)
@@ -42,9 +44,15 @@ class CalibratedRefiner:
         (torch.Size([8, 3, 32, 32]), 2)
     """
 
-    def __init__(self, adapter: RefinerAdapter, calibration: NoiseCalibration | None = None):
+    def __init__(
+        self,
+        adapter: RefinerAdapter,
+        calibration: NoiseCalibration | None = None,
+        defaults: dict[str, Any] | None = None,
+    ):
         self.adapter = adapter
         self.calibration = calibration or NoiseCalibration()
+        self.defaults = dict(defaults or {})
 
     @classmethod
     def from_name(cls, name: str, adapter: dict[str, Any] | None = None, **calibration: Any) -> CalibratedRefiner:
@@ -88,9 +96,20 @@ class CalibratedRefiner:
         """
         return cls.from_name("diffusers", {"model": model, **(adapter or {})}, **calibration)
 
+    @classmethod
+    def from_config(cls, path: str | os.PathLike[str]) -> CalibratedRefiner:
+        """The refiner that the `refiner:` section of a cascade file describes, its settings as defaults of every call.
+
+        Raises:
+            ConfigError (a ValueError): the file cannot be used, or has no refiner this package runs.
+        """
+        from .cascade.refiners import refiner_from
+
+        return refiner_from(path)
+
     def with_calibration(self, **changes: Any) -> CalibratedRefiner:
         """The same adapter under a changed calibration, for example `iterations=0` as the control of a comparison."""
-        return CalibratedRefiner(self.adapter, replace(self.calibration, **changes))
+        return CalibratedRefiner(self.adapter, replace(self.calibration, **changes), self.defaults)
 
     def refinement(self, settings: RefineSettings, on_step: Callable[[str], None] | None = None) -> Refinement:
         """A run over a stream of frames, for clips that should not be held in memory whole."""
@@ -125,7 +144,7 @@ class CalibratedRefiner:
             seed = int(torch.randint(2**63 - 1, (), generator=generator, device=generator.device))
         elif seed is None:
             seed = secrets.randbits(63)
-        settings.setdefault("prompt", clip.prompt)
+        settings = {"prompt": clip.prompt, **self.defaults, **settings}
         run = self.refinement(RefineSettings(seed=seed, **settings), on_step)
         refined = torch.cat(list(run.run(clip.frames, len(clip))))
         receipt = run.receipt()

@@ -1,14 +1,16 @@
-"""Long clips through a refiner of limited length: overlapping windows, noise keyed by absolute frame, cross-fades."""
+"""Long clips through a refiner of limited length: where the windows lie, what each weighs, noise keyed by frame."""
 
 from __future__ import annotations
 
+import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
-__all__ = ["frame_noise", "sliding"]
+__all__ = ["frame_noise", "seams", "sliding", "window_starts", "window_weights"]
 
 _GOLDEN = 0x9E3779B97F4A7C15
 
@@ -23,6 +25,59 @@ def frame_noise(shape: tuple[int, ...], seed: int, first_frame: int, device: tor
         generator = torch.Generator().manual_seed((seed + frame * _GOLDEN) % 2**63)
         parts.append(torch.randn((batch, channels, 1, height, width), generator=generator))
     return torch.cat(parts, dim=2).to(device)
+
+
+def window_starts(count: int, window: int, overlap: int) -> list[int]:
+    """First frames of the fewest windows that cover `count` frames and share at least `overlap`, spread evenly.
+
+    Raises:
+        ValueError: `count`, `window` or `overlap` out of range.
+    """
+    _check(window, overlap)
+    if count < 1:
+        raise ValueError(f"a clip of {count} frames has no windows; needed: at least 1")
+    if count <= window:
+        return [0]
+    gaps = -(-(count - window) // (window - overlap))
+    return [(index * (count - window) + gaps // 2) // gaps for index in range(gaps + 1)]
+
+
+def window_weights(starts: Sequence[int], window: int) -> list[Tensor]:
+    """How much each window counts at each of its frames, `(window,)` float32 each, in (0, 1].
+
+    They sum to 1 at every frame. A window rises and falls as sin² over the frames it shares with a neighbour, so that
+    a prediction counts least where the network saw least around it; a frame of one window alone is taken as it is.
+
+    Args:
+        starts: first frames of the windows, rising, neighbours at most `window` apart.
+        window: frames per window; where there is one window alone, it may have fewer.
+    """
+    weights = []
+    for index, start in enumerate(starts):
+        rise = starts[index - 1] + window - start if index else 0
+        fall = start + window - starts[index + 1] if index + 1 < len(starts) else 0
+        weights.append(_ramp(rise, window) * _ramp(fall, window).flip(0))
+    total = torch.zeros(starts[-1] + window, dtype=torch.float64)
+    for start, weight in zip(starts, weights, strict=True):
+        total[start : start + window] += weight
+    return [(weight / total[start : start + window]).float() for start, weight in zip(starts, weights, strict=True)]
+
+
+def seams(windows: Iterable[tuple[int, int]]) -> list[list[int]]:
+    """`[first, last]` frame that neighbouring windows `(first, frames)` share; where they share none, the frames on
+    either side of the cut.
+    """
+    found = []
+    for (before, frames), (after, _) in pairwise(windows):
+        end = before + frames - 1
+        found.append([min(after, end), max(after, end)])
+    return found
+
+
+def _ramp(rise: int, window: int) -> Tensor:
+    """1 everywhere but over the first `rise` of `window` frames, which rise from near 0 to near 1 as sin²."""
+    share = (torch.arange(window, dtype=torch.float64) + 1) / (rise + 1)
+    return torch.sin(math.pi / 2 * share.clamp(max=1)).square()
 
 
 def sliding(
@@ -45,8 +100,7 @@ def sliding(
     Raises:
         ValueError: `window` or `overlap` out of range.
     """
-    if window < 1 or not 0 <= overlap < window:
-        raise ValueError(f"window is {window} and overlap {overlap}; needed: window ≥ 1 and 0 ≤ overlap < window")
+    _check(window, overlap)
     recent: deque[Tensor] = deque(maxlen=window)
     tail: Tensor | None = None
     start = seen = 0
@@ -62,6 +116,11 @@ def sliding(
         first = max(0, seen - window)
         done = process(torch.stack(tuple(recent)), first)
         yield _faded(done, tail, start - first)[start - first :]
+
+
+def _check(window: int, overlap: int) -> None:
+    if window < 1 or not 0 <= overlap < window:
+        raise ValueError(f"window is {window} and overlap {overlap}; needed: window ≥ 1 and 0 ≤ overlap < window")
 
 
 def _faded(done: Tensor, tail: Tensor | None, offset: int) -> Tensor:

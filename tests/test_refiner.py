@@ -90,7 +90,10 @@ def test_long_clips_go_through_windows(refiner, clip):
     result = refiner(VideoClip(frames), seed=1, window=6, overlap=2, **STEPS)
     assert len(result.clip) == 13
     assert [window["first"] for window in result.receipt["windows"]] == [0, 4, 7]
-    assert "refined in windows of 6 frames that share 2" in result.receipt["degradations"]
+    assert (
+        "refined in windows of 6 frames that share 2, calibrated as one clip and blended in latent space"
+        in result.receipt["degradations"]
+    )
     calls: list[str] = []
     refiner(VideoClip(frames), seed=1, window=6, overlap=2, on_step=calls.append, **STEPS)
     settings = RefineSettings(window=6, overlap=2, **STEPS)

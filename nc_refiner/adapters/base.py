@@ -24,6 +24,9 @@ class Requirements:
         size_multiple: height and width must be multiples of these.
         default_strength, default_steps: used where the caller names none.
         prompt, negative_prompt, guidance: whether the host can use them.
+        latent_windows: whether a clip longer than a window may be kept as latents and given to the hooks piece by
+            piece: one latent frame per frame, encoded and decoded without regard to its neighbours; `predict_x0` and
+            `denoise` depend on their arguments alone, not on what was encoded last; `step` takes any number of frames.
     """
 
     min_frames: int = 1
@@ -34,6 +37,7 @@ class Requirements:
     prompt: bool = True
     negative_prompt: bool = True
     guidance: bool = True
+    latent_windows: bool = False
 
 
 @dataclass(frozen=True, eq=False)

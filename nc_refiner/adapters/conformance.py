@@ -94,6 +94,8 @@ def check(
     }
     if not adapter.owns_trajectory:
         checks["noise level matches step"] = bench.step_consistency
+    if adapter.requirements.latent_windows:
+        checks["latent windows"] = bench.latent_windows
     if lossless is not False:
         checks["round trip"] = lambda: bench.round_trip(1e-5 if lossless else 0.2)
     if trained:
@@ -253,6 +255,17 @@ class _Bench:
         for index, timestep in enumerate(timesteps):
             x_t = adapter.step(x_t, adapter.predict_x0(x_t, timestep, condition), timesteps, index, generator)
         return adapter.decode(x_t)
+
+    def latent_windows(self) -> None:
+        """One latent frame per frame, and estimates that do not depend on what was encoded last."""
+        timesteps, condition = self._timesteps(), self.adapter.condition()
+        _, _, x_t = self._noisy()
+        if x_t.shape[2] != len(self.frames):
+            raise _Failure(f"{len(self.frames)} frames have {x_t.shape[2]} latent frames; latent_windows needs as many")
+        before = self.adapter.predict_x0(x_t, timesteps.first, condition).clone()
+        self.adapter.encode(1 - self.frames.flip(0), self._generator())
+        if not torch.equal(before, self.adapter.predict_x0(x_t, timesteps.first, condition)):
+            raise _Failure("the estimate changed after another clip was encoded; declare latent_windows = False")
 
     def step_consistency(self) -> None:
         """`step`, told the true x₀, ends at x₀, and on the way keeps to the level that `noise_level` states."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -10,7 +11,7 @@ from typing import Any
 
 from .base import RefinerAdapter
 
-__all__ = ["available", "create", "diagnose", "register", "summary"]
+__all__ = ["available", "create", "diagnose", "parameters", "register", "summary"]
 
 GROUP = "nc_refiner.adapters"
 Factory = Callable[..., RefinerAdapter]
@@ -68,6 +69,17 @@ def _factory(name: str) -> Factory:
                 raise KeyError(f"unknown refiner {name!r}; available: {', '.join(available())}{hint}")
             _registered[name] = point.load()
     return _registered[name]
+
+
+def parameters(name: str) -> list[str] | None:
+    """Options that `create(name, …)` takes; None where that cannot be told: it takes any, or cannot be imported."""
+    try:
+        found = inspect.signature(_factory(name)).parameters.values()
+    except (ImportError, ValueError):
+        return None
+    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in found):
+        return None
+    return [parameter.name for parameter in found]
 
 
 def summary(name: str) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 
 import typer
 
+from .cascade import cascade
 from .doctor import doctor
 from .refine import refine
 from .refiners import refiners
@@ -56,7 +57,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for _command in (refine, doctor, refiners):
+for _command in (refine, cascade, doctor, refiners):
     app.command()(_guarded(_command))
 
 

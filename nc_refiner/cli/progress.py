@@ -14,15 +14,15 @@ LINE_EVERY = 10.0
 
 
 @contextmanager
-def progress(total: int, shown: bool = True) -> Iterator[Callable[[str], None]]:
-    """Yields a function to call with the stage's name after each of `total` steps."""
+def progress(total: int, shown: bool = True, what: str = "refining") -> Iterator[Callable[[str], None]]:
+    """Yields a function to call with the stage's name after each of `total` steps of `what`."""
     if not shown:
         yield lambda stage: None
     elif sys.stderr.isatty():
         with _bar(total) as advance:
             yield advance
     else:
-        yield _lines(total)
+        yield _lines(total, what)
 
 
 @contextmanager
@@ -46,10 +46,10 @@ def _bar(total: int) -> Iterator[Callable[[str], None]]:
         bars.update(task, completed=total, description="done")
 
 
-def _lines(total: int) -> Callable[[str], None]:
+def _lines(total: int, what: str) -> Callable[[str], None]:
     start = last = time.monotonic()
     done = 0
-    sys.stderr.write(f"nc-refiner: refining, 0 of {total} steps\n")
+    sys.stderr.write(f"nc-refiner: {what}, 0 of {total} steps\n")
     sys.stderr.flush()
 
     def advance(stage: str) -> None:

@@ -45,6 +45,9 @@ def refine(
     tolerance: Annotated[float | None, _option("Stop calibrating once the content loss is below this.")] = None,
     window: Annotated[int | None, _option("Frames refined together (default: what the refiner takes).")] = None,
     overlap: Annotated[int | None, _option("Frames that neighbouring windows share (default 4).")] = None,
+    max_latents_gib: Annotated[
+        float | None, _option("Longer clips stream, windows faded in pixels (default 0.5 GiB of latents; 0: all).")
+    ] = None,
     max_frames: Annotated[int | None, _option("Only the first so many frames.")] = None,
     height: Annotated[int | None, _option("Resize to this height first, in pixels.")] = None,
     device: Annotated[str | None, _option("Torch device, for example cuda or cpu.")] = None,
@@ -88,6 +91,7 @@ def refine(
         "seed": seed,
         "window": window,
         "overlap": overlap,
+        "max_latents_gib": max_latents_gib,
         "max_frames": max_frames,
         "height": height,
     }

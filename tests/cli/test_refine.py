@@ -159,7 +159,13 @@ def test_a_long_clip_goes_through_windows(call: Call, tmp_path: Path) -> None:
     assert [window["first"] for window in receipt["windows"]] == [0, 6, 12]
     assert report["evaluations"]["calibrated"] == {"calibration": 9, "denoising": 6}
     assert outcome.err == "nc-refiner: refining, 0 of 21 steps\n"
-    assert any("windows of 8 frames that share 2" in note for note in report["degradations"])
+    assert any("share 2, calibrated as one clip" in note for note in report["degradations"])
+    assert receipt["seams"] == [[6, 7], [12, 13]]
+    call("refine", source, tmp_path / "s.mp4", "--window", 8, "--overlap", 2, "--max-latents-gib", 0, *FAST)
+    streamed = json.loads((tmp_path / "s.receipt.json").read_text())
+    assert any("faded in pixels: its latents would take" in note for note in streamed["degradations"])
+    again = call("refine", source, tmp_path / "t.mp4", "--from-receipt", tmp_path / "s.receipt.json")
+    assert again.code == 0 and (tmp_path / "t.mp4").read_bytes() == (tmp_path / "s.mp4").read_bytes()
 
 
 def test_files_of_a_comparison_stay_replaceable(call: Call, tiny: Path, tmp_path: Path) -> None:

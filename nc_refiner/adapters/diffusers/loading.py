@@ -98,8 +98,9 @@ def load_pipeline(
     token: str | None = None,
     offload: bool = False,
     xformers: bool = False,
+    refining: bool = True,
 ) -> Any:
-    """Load a diffusers pipeline that can refine.
+    """Load a diffusers pipeline, by default as one that can refine.
 
     Args:
         model: name on the hub or a folder. A text-to-image or text-to-video model becomes its image-to-image or
@@ -112,6 +113,7 @@ def load_pipeline(
         cache_dir, token: as diffusers takes them.
         offload: keep models on the CPU and move each to the device while it runs.
         xformers: use its attention where it has a kernel (`use_xformers`).
+        refining: False leaves the pipeline of the class it was saved as.
 
     Raises:
         ImportError: diffusers is not installed.
@@ -132,14 +134,14 @@ def load_pipeline(
         "cache_dir": cache_dir,
         "token": token,
     }
-    pipe = _refining(
-        diffusers.DiffusionPipeline.from_pretrained(
-            model,
-            dtype=dtype or default_dtype(place),
-            use_safetensors=True,
-            **{name: value for name, value in options.items() if value is not None},
-        )
+    pipe = diffusers.DiffusionPipeline.from_pretrained(
+        model,
+        dtype=dtype or default_dtype(place),
+        use_safetensors=True,
+        **{name: value for name, value in options.items() if value is not None},
     )
+    if refining:
+        pipe = _refining(pipe)
     if offload and place.type != "cpu":
         pipe.enable_model_cpu_offload(device=place)
     else:

@@ -22,6 +22,7 @@ NUM_TRAIN_TIMESTEPS = 1000
 PATCH = 4
 LATENT_STD = 0.5
 """Pixels in [-1, 1] are divided by this, so that latents have about unit variance."""
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def _phase(timestep: float) -> float:
@@ -36,10 +37,11 @@ class EmbeddedRefiner(RefinerAdapter):
     Args:
         weights: safetensors file; the shipped one by default.
         device: torch device; default is CUDA where there is one, else the CPU.
-        dtype: float32 (default), or bfloat16/float16 for the network alone (latents stay float32).
+        dtype: float32 (default), or bfloat16/float16 for the network alone (latents stay float32); a torch dtype or
+            its name.
 
     Raises:
-        FileNotFoundError, ValueError: see `load_network`.
+        FileNotFoundError, ValueError: see `load_network`; or another dtype.
     """
 
     name = "embedded"
@@ -48,12 +50,15 @@ class EmbeddedRefiner(RefinerAdapter):
         self,
         weights: Path | str | None = None,
         device: torch.device | str | None = None,
-        dtype: torch.dtype = torch.float32,
+        dtype: torch.dtype | str = torch.float32,
     ):
+        name = str(dtype).removeprefix("torch.")
+        if name not in DTYPES:
+            raise ValueError(f"dtype is {name!r}; allowed: {', '.join(DTYPES)}")
         self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self._dtype = dtype
+        self._dtype = DTYPES[name]
         self._weights = Path(weights) if weights is not None else DEFAULT_WEIGHTS
-        self.network = load_network(self._weights).to(self._device, dtype)
+        self.network = load_network(self._weights).to(self._device, self._dtype)
         multiple = PATCH * self.network.config.stride
         self.requirements = Requirements(
             min_frames=1,
@@ -64,6 +69,7 @@ class EmbeddedRefiner(RefinerAdapter):
             prompt=False,
             negative_prompt=False,
             guidance=False,
+            latent_windows=True,
         )
         self.evaluations = 0
 

@@ -1,0 +1,19 @@
+"""Cascades: base generation → frame interpolation → refiner, from one YAML file."""
+
+from .config import CascadeConfig, load_config, parse_config
+from .document import ConfigError
+from .runner import CascadeRunner
+from .stages import Stage, StageOptions, StageRequest, StageResult, register_stage
+
+__all__ = [
+    "CascadeConfig",
+    "CascadeRunner",
+    "ConfigError",
+    "Stage",
+    "StageOptions",
+    "StageRequest",
+    "StageResult",
+    "load_config",
+    "parse_config",
+    "register_stage",
+]

@@ -1,0 +1,76 @@
+"""What a finished stage depends on, as hashes: a stage is skipped on resuming only if all of it still matches."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..clip import VideoClip
+
+__all__ = ["clip_digest", "code_version", "digest_of", "file_digest", "named_files"]
+
+
+def digest_of(value: Any) -> str:
+    """SHA-256 of JSON-ready data, independent of the order of keys."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
+
+
+def _digest(file: Any) -> str:
+    found = hashlib.sha256()
+    while block := file.read(1 << 20):
+        found.update(block)
+    return found.hexdigest()
+
+
+def clip_digest(clip: VideoClip) -> str:
+    """SHA-256 of a clip's frames, to 8 bits, and of what is known of it."""
+    found = hashlib.sha256(str((tuple(clip.frames.shape), clip.fps, clip.prompt, clip.seed)).encode("utf-8"))
+    for frame in clip.frames:
+        found.update(frame.mul(255).round().to(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
+
+
+@lru_cache(maxsize=1)
+def code_version() -> str:
+    """SHA-256 over this package's code and weights, and torch's version: another result may come from any other."""
+    root = Path(__file__).resolve().parents[1]
+    found = hashlib.sha256(torch.__version__.encode("ascii"))
+    for path in sorted(root.rglob("*")):
+        if path.suffix in {".py", ".safetensors"}:
+            found.update(path.relative_to(root).as_posix().encode("utf-8"))
+            found.update(file_digest(path).encode("ascii"))
+    return found.hexdigest()
+
+
+def named_files(value: Any) -> dict[str, str]:
+    """Digest of every file that a string somewhere in `value` names, and size and time of those in named folders."""
+    if isinstance(value, dict):
+        return {name: found for inner in value.values() for name, found in named_files(inner).items()}
+    if isinstance(value, (list, tuple)):
+        return {name: found for inner in value for name, found in named_files(inner).items()}
+    if not isinstance(value, str) or not 0 < len(value) < 4096 or "\0" in value:
+        return {}
+    path = Path(value)
+    try:
+        if path.is_file():
+            return {value: file_digest(path)}
+        if path.is_dir():
+            # Weights in a folder are many gigabytes: their sizes and times stand for them.
+            inside = sorted(file for file in path.rglob("*") if file.is_file())
+            listed = [(str(file.relative_to(path)), file.stat().st_size, file.stat().st_mtime_ns) for file in inside]
+            return {value: digest_of(listed)}
+    except OSError:
+        return {}
+    return {}

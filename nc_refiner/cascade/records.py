@@ -1,0 +1,107 @@
+"""What a stage leaves in a prompt's folder, and how a finished stage is told from anything else.
+
+A record, `<stage>.done.json`, is written last. It names every file of the stage with its digest, and the fingerprint of
+all the result depends on; a stage is finished only if the record says so and every file is what it says.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..clip import VideoClip
+from ..video import write_clip
+from ..video.atomic import write_text
+from .exchange import read_exact, write_exact
+from .fingerprint import clip_digest, file_digest
+
+__all__ = ["Finished", "StageFolder", "write_json"]
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON whole or not at all."""
+    with write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n") as file:
+        file.commit()
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished stage of one prompt.
+
+    Attributes:
+        clip_digest: of its clip, which the next stage depends on.
+        frames: how many the clip has.
+        fallback: why this is not what the stage should have made; None where it is.
+    """
+
+    clip_digest: str
+    frames: int
+    fallback: str | None = None
+
+
+class StageFolder:
+    """The files of one stage in a prompt's folder: `<stage>.mp4` to look at and `<stage>.json` beside it,
+    `<stage>.frames.mkv` for the next stage, `<stage>.receipt.json`, `<stage>.done.json`.
+    """
+
+    def __init__(self, folder: Path, stage: str):
+        self.folder, self.stage = folder, stage
+        self.video = folder / f"{stage}.mp4"
+        self.frames = folder / f"{stage}.frames.mkv"
+        self.receipt = folder / f"{stage}.receipt.json"
+        self.record = folder / f"{stage}.done.json"
+
+    def _files(self) -> list[Path]:
+        return [self.video, self.video.with_suffix(".json"), self.frames, self.receipt]
+
+    def finished(self, fingerprint: str) -> Finished | None:
+        """The finished stage, if it was made under `fingerprint` and every file of it is whole."""
+        record = self._read()
+        if record is None or record.get("fingerprint") != fingerprint:
+            return None
+        try:
+            for path in self._files():
+                if file_digest(path) != record["files"][path.name]:
+                    return None
+            return Finished(record["clip"]["digest"], record["clip"]["frames"], record["fallback"])
+        except (OSError, KeyError, TypeError):
+            return None
+
+    def _read(self) -> dict[str, Any] | None:
+        try:
+            record = json.loads(self.record.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return record if isinstance(record, dict) else None
+
+    def clear(self) -> None:
+        """Remove the record first, then the files, so that a stage half removed is not a finished one."""
+        for path in (self.record, *self._files()):
+            path.unlink(missing_ok=True)
+
+    def write(self, clip: VideoClip, receipt: dict[str, Any], fingerprint: str, fallback: str | None) -> Finished:
+        """Write a stage's files and then its record; raises `VideoError` where that fails."""
+        self.clear()
+        write_exact(clip, self.frames)
+        notes = write_clip(clip, self.video)
+        write_json(self.receipt, {**receipt, "degradations": [*receipt.get("degradations", []), *notes]})
+        finished = Finished(clip_digest(clip), len(clip), fallback)
+        about = {"fps": clip.fps, "prompt": clip.prompt, "seed": clip.seed, "history": list(clip.history)}
+        record = {
+            "stage": self.stage,
+            "fingerprint": fingerprint,
+            "fallback": fallback,
+            "clip": {"digest": finished.clip_digest, "frames": len(clip), **about},
+            "files": {path.name: file_digest(path) for path in self._files()},
+        }
+        write_json(self.record, record)
+        return finished
+
+    def read(self) -> VideoClip:
+        """The finished stage's clip, exactly."""
+        record = self._read()
+        if record is None:
+            raise ValueError(f"{self.record} is gone; run the cascade again with --resume")
+        return read_exact(self.frames, record["clip"])
