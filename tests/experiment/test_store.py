@@ -170,14 +170,14 @@ def test_an_outage_over_a_restart_loses_and_doubles_nothing(postgres, tmp_path):
 
 def test_a_killed_process_leaves_its_records_to_the_next(url, tmp_path):
     code = (
-        "import os, time\n"
+        "import os, pathlib, time\n"
         "from nc_refiner.experiment.store import Store\n"
         "from nc_refiner.experiment.store.recorder import Recorder\n"
         "from nc_refiner.experiment.store.records import Outcome\n"
-        "recorder = Recorder(Store('postgresql://u@127.0.0.1:1/x'), __import__('pathlib').Path(r'%s'))\n"
+        f"recorder = Recorder(Store('postgresql://u@127.0.0.1:1/x'), pathlib.Path({str(tmp_path)!r}))\n"
         "for i in range(20): recorder.put(Outcome('e', f'u{i}', 'nc', 'm', 1.0))\n"
         "while recorder.waiting or recorder._journalling: time.sleep(0.01)\n"
-        "os._exit(9)\n" % tmp_path
+        "os._exit(9)\n"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 9
     (leftover,) = tmp_path.glob("*.jsonl")
