@@ -15,6 +15,7 @@ from typing import Any
 
 import typer
 
+from .ab import ab
 from .doctor import doctor
 from .refine import refine
 from .refiners import refiners
@@ -58,6 +59,7 @@ app = typer.Typer(
 )
 for _command in (refine, doctor, refiners):
     app.command()(_guarded(_command))
+app.add_typer(ab)
 
 
 @app.callback()
