@@ -35,10 +35,12 @@ EXTRAS = {
         "opencv-python-headless>=4.8",
         "jinja2>=3.1",
     ],
+    "experiment": ["scipy>=1.15", "statsmodels>=0.14.4", "matplotlib>=3.8", "jinja2>=3.1", "sqlalchemy>=2.0"],
 }
 EXTRAS["dev"] = [
     *EXTRAS["diffusers"],
     *EXTRAS["evaluation"],
+    *EXTRAS["experiment"],
     "peft>=0.13",
     "sentencepiece",
     "torchsde>=0.2.6",
@@ -63,6 +65,7 @@ setup(
     package_data={
         "nc_refiner": ["py.typed"],
         "nc_refiner.assets": ["*.mp4"],
+        "nc_refiner.experiment": ["templates/*"],
         "nc_refiner.adapters.embedded": ["*.safetensors", "MODEL_CARD.md"],
     },
     python_requires=">=3.10",

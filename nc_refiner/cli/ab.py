@@ -110,3 +110,40 @@ def analyze(
         typer.echo(line)
     if html is not None:
         typer.echo(f"report: {html}")
+
+
+@ab.command()
+def plan(
+    pilot: Annotated[Path | None, typer.Option(help="Folder of a finished or unfinished `ab run`.")] = None,
+    metric: Annotated[str | None, typer.Option(help="Metric of the pilot (default: its primary one).")] = None,
+    arm: Annotated[str | None, typer.Option(help="Arm of the pilot (default: the only other one).")] = None,
+    effect: Annotated[float | None, typer.Option(help="Smallest difference that matters (default: pilot's).")] = None,
+    sd: Annotated[float | None, typer.Option(help="Standard deviation over units, without a pilot.")] = None,
+    power: Annotated[float, typer.Option(help="Probability of showing the effect.")] = 0.8,
+    units: Annotated[int | None, typer.Option(help="Say the power of this many units instead.")] = None,
+    comparisons: Annotated[int, typer.Option(min=1, help="Metrics × arms that are corrected for.")] = 1,
+    alpha: Alpha = None,
+    unpaired: Annotated[bool, typer.Option("--unpaired", help="Every unit is given one arm.")] = False,
+    sequential: Annotated[bool, typer.Option("--sequential", help="Always-valid intervals decide.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Say how many units are needed to show an effect, or how likely a number of units shows it."""
+    from ..experiment.pilot import planned
+
+    found = planned(
+        pilot,
+        metric=metric,
+        arm=arm,
+        effect=effect,
+        sd=sd,
+        power=power,
+        units=units,
+        alpha=(0.05 if alpha is None else alpha) / comparisons,
+        paired=not unpaired,
+        sequential=sequential,
+    )
+    if as_json:
+        typer.echo(json.dumps(found.data(), indent=2, allow_nan=False))
+        return
+    for line in found.lines():
+        typer.echo(line)

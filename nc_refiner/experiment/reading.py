@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -86,7 +87,7 @@ def analyze_database(url: str, experiment: str | None = None, overrides: Overrid
     from .store import open_store
 
     given = overrides or Overrides()
-    with open_store(url if "://" in url else f"sqlite:///{url}") as store:
+    with closing(open_store(url if "://" in url else f"sqlite:///{url}", create=False)) as store:
         name = experiment or _only(list(store.experiments()))
         observations, exposures = list(store.observations(name)), list(store.exposures(name))
     if not observations and not exposures:

@@ -8,7 +8,17 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Band", "bounded_band", "difference_band", "e_values", "mean_band", "mixing_scale", "rate_difference_band"]
+__all__ = [
+    "Band",
+    "bounded_band",
+    "difference_band",
+    "e_values",
+    "mean_band",
+    "mixing_scale",
+    "radius_at",
+    "rate_difference_band",
+    "running",
+]
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Flags = np.ndarray[Any, np.dtype[np.bool_]]
@@ -55,6 +65,14 @@ def _radius_in_errors(count: Array, freedom: Array, alpha: float, scale: float) 
         squared = freedom * (grown - 1) / (1 - grown / ratio)
     usable = (freedom >= 1) & (grown < ratio) & np.isfinite(squared)
     return np.where(usable, np.sqrt(np.where(usable, squared, 0.0)), np.inf)
+
+
+def radius_at(count: int, freedom: int, alpha: float, planned: int) -> float:
+    """Half width of the band after `count` units, in standard errors."""
+    radius = _radius_in_errors(
+        np.array([count], float), np.array([freedom], float), alpha, mixing_scale(planned, alpha)
+    )
+    return float(radius[0])
 
 
 def e_values(count: Array, freedom: Array, t: Array, scale: float) -> Array:
