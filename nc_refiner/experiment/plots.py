@@ -26,9 +26,9 @@ WIDTH = 5.2
 INK = "#374151"
 
 
-def _figure(height: float) -> tuple[Any, Any]:
+def _figure(height: float, width: float = WIDTH) -> tuple[Any, Any]:
     load("matplotlib").use("Agg", force=False)
-    figure = load("matplotlib.figure").Figure(figsize=(WIDTH, height), layout="constrained")
+    figure = load("matplotlib.figure").Figure(figsize=(width, height), layout="constrained")
     axes = figure.add_subplot()
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
@@ -51,7 +51,7 @@ def forest_plot(comparisons: Sequence[Comparison]) -> str:
     Metrics without direction are drawn as they are. An interval that is infinite ends in an arrow at the edge.
     """
     rows = [c for c in comparisons if math.isfinite(c.difference)]
-    figure, axes = _figure(0.9 + 0.36 * len(rows))
+    figure, axes = _figure(0.9 + 0.3 * len(rows), 4.4)
     drawn = [_standardised(c) for c in rows]
     finite = [abs(x) for row in drawn for x in row if math.isfinite(x)]
     edge = 1.15 * max([*finite, 0.5])
@@ -66,7 +66,7 @@ def forest_plot(comparisons: Sequence[Comparison]) -> str:
     axes.set_xlim(-edge, edge)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_yticks(range(len(rows)), [c.metric.label + ("" if c.metric.sign else " *") for c in rows])
-    axes.set_xlabel("difference / sd over units;  ← worse    better →", color=INK)
+    axes.set_xlabel("← worse   (in sd over units)   better →", color=INK)
     return _svg(figure)
 
 
