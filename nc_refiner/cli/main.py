@@ -15,6 +15,7 @@ from typing import Any
 
 import typer
 
+from .ab import ab
 from .cascade import cascade
 from .doctor import doctor
 from .refine import refine
@@ -59,6 +60,7 @@ app = typer.Typer(
 )
 for _command in (refine, cascade, doctor, refiners):
     app.command()(_guarded(_command))
+app.add_typer(ab)
 
 
 @app.callback()
