@@ -2,6 +2,7 @@
 
     python tools/benchmark.py core             # filter, calibration, evaluations and fidelity, memory
     python tools/benchmark.py core --quick     # the same on a small clip, about two minutes on one busy core
+    python tools/benchmark.py ab                # what an A/B test adds to a request
 
 A sub-command is a module of `benchmarks` with `add_arguments(parser)` and `run(arguments) -> exit code`.
 """
@@ -12,9 +13,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from benchmarks import core
+from benchmarks import ab, core
 
-COMMANDS = {"core": core}
+COMMANDS = {"ab": ab, "core": core}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

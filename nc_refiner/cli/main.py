@@ -15,6 +15,7 @@ from typing import Any
 
 import typer
 
+from .ab import ab
 from .cascade import cascade
 from .doctor import doctor
 from .evaluate import evaluate
@@ -61,6 +62,7 @@ app = typer.Typer(
 )
 for _command in (refine, cascade, evaluate, sweep, doctor, refiners):
     app.command()(_guarded(_command))
+app.add_typer(ab)
 
 
 @app.callback()

@@ -22,7 +22,7 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
         "modelscope": "modelscope",
     },
     "interpolation": {"blend": "blend", "flow": "flow", "rife": "rife"},
-    "refiner": {"nc": "refine", "sdedit": "refine"},
+    "refiner": {"ab": "ab", "nc": "refine", "sdedit": "refine"},
 }
 """Kind → name → module of this package."""
 

@@ -1,0 +1,247 @@
+"""The store: one engine, rows in, observations and exposures out."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..observations import Exposure, Observation
+from ..online.switch import SwitchState
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Engine
+    from sqlalchemy.engine import URL
+
+__all__ = ["Row", "Store", "open_store"]
+
+Row = tuple[str, dict[str, Any]]
+"""A table's name and one row of it, with its `id`."""
+
+INSTALL = "the experiment store needs SQLAlchemy and Alembic; pip install 'nc_refiner[experiment]'"
+MIGRATIONS = Path(__file__).with_name("migrations")
+# Any number will do as long as no other program on the server picks it.
+MIGRATION_LOCK = 0x6E635F7265666E65
+
+
+class Store:
+    """A database of experiments. Making one connects to nothing; every method may raise SQLAlchemy's `DBAPIError`.
+
+    Args:
+        url: `sqlite:///experiments.db`, `postgresql://user@host/name`, or the path of an SQLite file.
+
+    Raises:
+        ValueError: not a URL of a database that is supported. ImportError: SQLAlchemy or the driver is not installed.
+    """
+
+    def __init__(self, url: str | os.PathLike[str]):
+        self.url = _parsed(os.fspath(url))
+        self.engine = _engine(self.url)
+        self.migrated = False
+
+    @property
+    def name(self) -> str:
+        """The URL without its password."""
+        return self.url.render_as_string(hide_password=True)
+
+    def migrate(self) -> None:
+        """Bring the schema up to date; safe when several processes do it at once.
+
+        Raises:
+            ValueError: the database was written by a newer version.
+        """
+        if self.migrated:
+            return
+        from alembic import command
+        from alembic.config import Config
+        from alembic.util.exc import CommandError
+
+        config = Config()
+        config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+        with self.engine.connect() as connection:
+            _lock(connection)
+            config.attributes["connection"] = connection
+            try:
+                command.upgrade(config, "head")
+            except CommandError as error:
+                raise ValueError(
+                    f"{self.name}: {error}; it was made by a newer nc_refiner, upgrade this one"
+                ) from error
+            connection.commit()
+        self.migrated = True
+
+    def write(self, rows: Iterable[Row]) -> None:
+        """Insert rows in one transaction; those whose `id` is there already are passed over."""
+        from .schema import TABLES
+
+        by_table: dict[str, list[dict[str, Any]]] = {}
+        for table, row in rows:
+            by_table.setdefault(table, []).append(row)
+        with self.engine.begin() as connection:
+            for table, values in by_table.items():
+                connection.execute(_insert(self.url, TABLES[table]).on_conflict_do_nothing(), values)
+
+    def observations(self, experiment: str) -> list[Observation]:
+        """Everything measured in `experiment`, oldest first."""
+        from sqlalchemy import select
+
+        from .schema import measurements as m
+
+        query = (
+            select(m.c.unit, m.c.arm, m.c.metric, m.c.value, m.c.pair, m.c.seed, m.c.at)
+            .where(m.c.experiment == experiment)
+            .order_by(m.c.at, m.c.id)
+        )
+        with self.engine.connect() as connection:
+            return [Observation(experiment, *row) for row in connection.execute(query)]
+
+    def exposures(self, experiment: str) -> list[Exposure]:
+        """Every unit of `experiment` with each arm it was given, once, oldest first."""
+        from sqlalchemy import select
+
+        from .schema import exposures as e
+
+        query = (
+            select(e.c.unit, e.c.arm, e.c.at, e.c.weight).where(e.c.experiment == experiment).order_by(e.c.at, e.c.id)
+        )
+        with self.engine.connect() as connection:
+            return [Exposure(experiment, *row) for row in connection.execute(query)]
+
+    def experiments(self) -> list[str]:
+        """Names of the experiments that something is recorded of, sorted."""
+        from sqlalchemy import select, union
+
+        from .schema import exposures, measurements, requests
+
+        query = union(*(select(table.c.experiment) for table in (requests, exposures, measurements)))
+        with self.engine.connect() as connection:
+            return sorted(connection.execute(query).scalars())
+
+    def switches(self, experiment: str) -> list[SwitchState]:
+        """What was said on the arms of `experiment`, oldest first."""
+        from sqlalchemy import select
+
+        from .schema import switches as s
+
+        query = (
+            select(s.c.arm, s.c.is_on, s.c.reason, s.c.at).where(s.c.experiment == experiment).order_by(s.c.at, s.c.id)
+        )
+        with self.engine.connect() as connection:
+            return [SwitchState(*row) for row in connection.execute(query)]
+
+    def close(self) -> None:
+        """Give back all connections."""
+        self.engine.dispose()
+
+
+def open_store(url: str | os.PathLike[str], *, create: bool = True) -> Store:
+    """The store at `url`, its schema up to date.
+
+    Args:
+        url: as for `Store`.
+        create: whether a missing SQLite file is made.
+
+    Raises:
+        FileNotFoundError: no such SQLite file. ValueError: not a database of ours, or the server cannot be reached.
+        ImportError: SQLAlchemy or the driver is not installed.
+    """
+    store = Store(url)
+    file = sqlite_file(store.url)
+    if file is not None and not create and not file.exists():
+        raise FileNotFoundError(f"there is no database at {file}; give the path or URL the experiment records to")
+    from sqlalchemy.exc import DBAPIError
+
+    try:
+        store.migrate()
+    except DBAPIError as error:
+        store.close()
+        reason = " ".join(str(error.orig).split())
+        raise ValueError(f"{store.name} cannot be opened: {reason}; check the URL and that the server runs") from error
+    return store
+
+
+def sqlite_file(url: URL) -> Path | None:
+    """The file behind an SQLite URL; None for a server, or a database in memory."""
+    if url.get_backend_name() != "sqlite" or not url.database or url.database == ":memory:":
+        return None
+    return Path(url.database)
+
+
+def journal_folder(url: URL) -> Path:
+    """Where records wait for the database at `url`: beside an SQLite file, else in the user's state folder."""
+    file = sqlite_file(url)
+    if file is not None:
+        return file.with_name(f"{file.name}.pending")
+    home = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+    key = hashlib.sha256(url.render_as_string(hide_password=True).encode()).hexdigest()[:16]
+    return home / "nc_refiner" / "pending" / key
+
+
+def _parsed(text: str) -> URL:
+    try:
+        from sqlalchemy.engine import URL, make_url
+        from sqlalchemy.exc import ArgumentError
+    except ImportError as error:
+        raise ImportError(INSTALL) from error
+    if "://" not in text:
+        return URL.create("sqlite", database=text)
+    try:
+        url = make_url(text)
+    except (ArgumentError, ValueError) as error:
+        scheme = text.partition("://")[0]
+        raise ValueError(f"not a database URL (it starts with {scheme}://…): {_no_secrets(error, text)}") from None
+    if url.drivername in ("postgres", "postgresql"):
+        url = url.set(drivername="postgresql+psycopg")
+    if url.get_backend_name() not in ("sqlite", "postgresql"):
+        raise ValueError(
+            f"{url.get_backend_name()} is not supported; use sqlite:///FILE or postgresql://USER@HOST/NAME"
+        )
+    return url
+
+
+def _no_secrets(error: Exception, text: str) -> str:
+    return "it cannot be parsed" if text in str(error) else str(error)
+
+
+def _engine(url: URL) -> Engine:
+    from sqlalchemy import create_engine, event
+
+    try:
+        if url.get_backend_name() == "sqlite":
+            engine = create_engine(url, connect_args={"timeout": 10})
+        else:
+            given = dict(url.query)
+            # A server that does not answer must not hold up the writer for the minutes that TCP would.
+            waits: Mapping[str, Any] = {} if "connect_timeout" in given else {"connect_timeout": 5}
+            engine = create_engine(url, pool_pre_ping=True, pool_size=2, connect_args=dict(waits))
+    except ImportError as error:
+        raise ImportError(
+            f"the driver for PostgreSQL is not installed ({error}); pip install 'nc_refiner[postgres]'"
+        ) from error
+    if url.get_backend_name() == "sqlite":
+
+        @event.listens_for(engine, "connect")
+        def _configure(connection: Any, _: Any) -> None:
+            # Readers and the writer do not block each other; unsupported on some network file systems, and not needed.
+            with suppress(Exception):
+                connection.execute("PRAGMA journal_mode=WAL")
+
+    return engine
+
+
+def _lock(connection: Connection) -> None:
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    else:
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
+
+
+def _insert(url: URL, table: Any) -> Any:
+    if url.get_backend_name() == "sqlite":
+        from sqlalchemy.dialects.sqlite import insert
+    else:
+        from sqlalchemy.dialects.postgresql import insert  # type: ignore[assignment]
+    return insert(table)

@@ -1,0 +1,109 @@
+"""The tables of an experiment, in SQLAlchemy Core; `migrations/` brings a database to this state."""
+
+from __future__ import annotations
+
+from sqlalchemy import JSON, BigInteger, Boolean, Column, Float, Index, MetaData, String, Table, Text
+
+__all__ = ["TABLES", "errors", "exposures", "measurements", "metadata", "requests", "switches", "votes"]
+
+metadata = MetaData()
+
+
+def _key() -> Column[str]:
+    # Made by the writer, so that a row written twice is one row.
+    return Column("id", String(64), primary_key=True)
+
+
+def _at() -> Column[float]:
+    return Column("at", Float(53), nullable=False, comment="seconds since the epoch (UTC)")
+
+
+requests = Table(
+    "requests",
+    metadata,
+    _key(),
+    Column("experiment", Text, nullable=False),
+    Column("unit", Text, nullable=False),
+    Column("assigned", Text, nullable=False, comment="the arm the unit was given"),
+    Column("served", Text, comment="the arm whose output was returned; null if the request failed"),
+    Column("role", String(16), nullable=False, comment="live or shadow"),
+    Column("reason", String(16), nullable=False, comment="split, flag, holdout, layer, ramp, default, off"),
+    Column("weight", Float(53)),
+    Column("pair", String(64)),
+    Column("seed", BigInteger),
+    Column("seconds", Float(53), nullable=False),
+    Column("receipt", JSON),
+    _at(),
+    Index("requests_by_time", "experiment", "at"),
+)
+
+exposures = Table(
+    "exposures",
+    metadata,
+    _key(),
+    Column("experiment", Text, nullable=False),
+    Column("unit", Text, nullable=False),
+    Column("arm", Text, nullable=False),
+    Column("weight", Float(53)),
+    _at(),
+    Index("exposures_by_time", "experiment", "at"),
+)
+
+measurements = Table(
+    "measurements",
+    metadata,
+    _key(),
+    Column("experiment", Text, nullable=False),
+    Column("unit", Text, nullable=False),
+    Column("arm", Text, nullable=False),
+    Column("metric", Text, nullable=False),
+    Column("value", Float(53), nullable=False),
+    Column("request", String(64)),
+    Column("pair", String(64)),
+    Column("seed", BigInteger),
+    _at(),
+    Index("measurements_by_time", "experiment", "at"),
+)
+
+errors = Table(
+    "errors",
+    metadata,
+    _key(),
+    Column("experiment", Text, nullable=False),
+    Column("unit", Text, nullable=False),
+    Column("arm", Text, nullable=False),
+    Column("request", String(64), nullable=False),
+    Column("kind", String(16), nullable=False, comment="raised, nan, time, memory, busy, caller"),
+    Column("message", Text, nullable=False),
+    _at(),
+    Index("errors_by_time", "experiment", "at"),
+)
+
+switches = Table(
+    "switches",
+    metadata,
+    _key(),
+    Column("experiment", Text, nullable=False),
+    Column("arm", Text, nullable=False, comment="empty: the whole experiment"),
+    Column("is_on", Boolean, nullable=False),
+    Column("reason", Text, nullable=False),
+    _at(),
+    Index("switches_by_time", "experiment", "at"),
+)
+
+votes = Table(
+    "votes",
+    metadata,
+    _key(),
+    Column("study", Text, nullable=False),
+    Column("rater", Text, nullable=False),
+    Column("pair", Text, nullable=False),
+    Column("question", Text, nullable=False),
+    Column("choice", Text, nullable=False, comment="the arm that was preferred, or tie"),
+    Column("left_arm", Text, nullable=False),
+    Column("seconds", Float(53), nullable=False, comment="from shown to answered"),
+    _at(),
+    Index("votes_by_time", "study", "at"),
+)
+
+TABLES = dict(metadata.tables)

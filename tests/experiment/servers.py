@@ -1,0 +1,62 @@
+"""A real PostgreSQL in a temporary folder, on a Unix socket, started, killed and started again by the tests."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+
+
+def binary(name: str) -> str | None:
+    """The program, on PATH or where Debian keeps it."""
+    debian = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
+    return shutil.which(name) or (str(debian[-1]) if debian else None)
+
+
+class Postgres:
+    """One server; its data lie in `folder`."""
+
+    def __init__(self) -> None:
+        if not (binary("initdb") and binary("pg_ctl") and binary("postgres")):
+            pytest.skip("no PostgreSQL server here (Debian: apt-get install postgresql)")
+        # Not pytest's own folder, whose parents another user may not enter.
+        self.folder = Path(tempfile.mkdtemp(prefix="ncpg", dir="/tmp"))
+        self._as_user: list[str] = []
+        if os.getuid() == 0:
+            # PostgreSQL refuses to run as root.
+            if shutil.which("setpriv") is None:
+                pytest.skip("PostgreSQL does not run as root, and setpriv is not here")
+            self._as_user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+            os.chown(self.folder, 65534, 65534)
+        self.data = self.folder / "data"
+        self._run("initdb", "-D", str(self.data), "-U", "tester", "-A", "trust", "-E", "UTF8", "--no-sync")
+        self.url = f"postgresql://tester@/postgres?host={self.folder}"
+
+    def _run(self, name: str, *arguments: str) -> None:
+        program = binary(name)
+        assert program is not None
+        environment = {**os.environ, "LC_ALL": "C.UTF-8", "HOME": str(self.folder)}
+        # Not captured: the server inherits the handles, and a pipe would never end.
+        with open(os.devnull, "r+b") as null, open(self.folder / f"{name}.out", "wb") as out:
+            done = subprocess.run(
+                [*self._as_user, program, *arguments], stdin=null, stdout=out, stderr=out, env=environment, cwd="/"
+            )
+        assert done.returncode == 0, (self.folder / f"{name}.out").read_text()
+
+    def start(self) -> None:
+        options = f"-c listen_addresses='' -c unix_socket_directories='{self.folder}' -c max_connections=20"
+        log = str(self.folder / "server.log")
+        self._run("pg_ctl", "-D", str(self.data), "-w", "-l", log, "-o", options, "start")
+
+    def kill(self) -> None:
+        """As if the power failed: no checkpoint, connections cut."""
+        self._run("pg_ctl", "-D", str(self.data), "-w", "-m", "immediate", "stop")
+
+    def remove(self) -> None:
+        if (self.data / "postmaster.pid").exists():
+            self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
