@@ -53,8 +53,10 @@ def test_run_analyze_report_plan(call: Call, tmp_path: Path, global_rng_untouche
     assert outcome.code == 0, outcome.err
     found = json.loads(outcome.out)
     mse = next(c for c in found["comparisons"] if c["metric"] == "mse")
-    assert mse["paired"] and mse["units"] == 8 and mse["interval"]["low"] <= mse["difference"] <= mse["interval"]["high"]
-    assert found["conclusions"][0]["decision"] == {"better": "prefer", "worse": "keep"}.get(mse["verdict"], "not enough data")
+    assert mse["paired"] and mse["units"] == 8
+    assert mse["interval"]["low"] <= mse["difference"] <= mse["interval"]["high"]
+    expected = {"better": "prefer", "worse": "keep"}.get(mse["verdict"], "not enough data")
+    assert found["conclusions"][0]["decision"] == expected
     evaluations = next(c for c in found["comparisons"] if c["metric"] == "evaluations")
     assert evaluations["difference"] == 1 and evaluations["mean_control"] == 2
     text = html.read_text(encoding="utf-8")

@@ -88,7 +88,8 @@ def test_sample_ratio_against_scipy_and_through_a_ramp() -> None:
     fair = ratio_check(exposed({"a": 520, "b": 480}, {"a": 0.5, "b": 0.5}))
     assert fair.p == pytest.approx(stats.chisquare([520, 480]).pvalue) and not fair.mismatch
     assert ratio_check(exposed({"a": 700, "b": 300}, {"a": 0.5, "b": 0.5})).mismatch
-    ramp = exposed({"a": 900, "b": 100}, {"a": 0.9, "b": 0.1}) + exposed({"a": 500, "b": 500}, {"a": 0.5, "b": 0.5}, 5000)
+    ramp = exposed({"a": 900, "b": 100}, {"a": 0.9, "b": 0.1})
+    ramp += exposed({"a": 500, "b": 500}, {"a": 0.5, "b": 0.5}, 5000)
     assert ratio_check(ramp).p == pytest.approx(1) and dict(ratio_check(ramp).expected) == {"a": 1400, "b": 600}
 
 

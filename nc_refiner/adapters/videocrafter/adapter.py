@@ -90,6 +90,7 @@ class VideoCrafterAdapter(RefinerAdapter):
             size_multiple=(multiple, multiple),
             default_strength=default_strength,
             default_steps=default_steps,
+            latent_windows=True,
         )
         self.evaluations = 0
 
