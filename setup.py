@@ -71,6 +71,7 @@ EXTRAS["dev"] = [
     "peft>=0.13",
     "sentencepiece",
     "torchsde>=0.2.6",
+    "modelscope>=1.18",
     "ftfy",
     "pytest>=8",
     "pytest-xdist>=3.5",
