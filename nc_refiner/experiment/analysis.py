@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from .estimate import Interval, band_of, interval_of, p_value, sequential_p
+from .estimate import MINIMUM_UNITS, Interval, band_of, interval_of, p_value, sequential_p
 from .extras import load
 from .guardrails import GuardrailResult, check_guardrail
 from .metrics import Better, Metric, metric_named
@@ -17,10 +17,7 @@ from .pairing import Sample, samples
 from .ratio import RatioCheck, ratio_check
 from .sequential import Band
 
-__all__ = ["MINIMUM_UNITS", "Analysis", "Comparison", "Options", "Verdict", "analyze"]
-
-MINIMUM_UNITS = 8
-"""Fewer units per arm decide nothing: below 6 the Wilcoxon test cannot reach 5 %, and BCa intervals are too short."""
+__all__ = ["Analysis", "Comparison", "Options", "Verdict", "analyze"]
 
 Verdict = Literal["better", "worse", "different", "equivalent", "undecided", "too few"]
 

@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from .analysis import MINIMUM_UNITS, Analysis, Comparison
+from .analysis import Analysis, Comparison
+from .estimate import MINIMUM_UNITS
 from .guardrails import GuardrailResult
 
 __all__ = ["Conclusion", "conclude", "number", "span"]

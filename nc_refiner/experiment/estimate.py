@@ -21,8 +21,10 @@ from .sequential import (
     running,
 )
 
-__all__ = ["Interval", "band_of", "interval_of", "p_value", "sequential_p"]
+__all__ = ["MINIMUM_UNITS", "Interval", "band_of", "interval_of", "p_value", "sequential_p"]
 
+MINIMUM_UNITS = 8
+"""Fewer units per arm decide nothing: below 6 the Wilcoxon test cannot reach 5 %, and BCa intervals are too short."""
 RESAMPLES = 9_999
 LARGE = 2_000
 """Units beyond which BCa and the percentile interval agree and the former only costs time."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from .config import parse_limit
-from .estimate import Interval, band_of, interval_of
+from .estimate import MINIMUM_UNITS, Interval, band_of, interval_of
 from .metrics import Metric
 from .pairing import Sample
 
@@ -22,7 +22,7 @@ class GuardrailResult:
         excess: how far beyond the limit the arm is, in the metric's unit; below 0 is within.
         interval: of the excess.
         verdict: `kept` (the whole interval is within the limit), `violated` (the whole interval is beyond it),
-            `undecided`.
+            `undecided` (neither, or fewer than `MINIMUM_UNITS` units).
     """
 
     metric: Metric
@@ -67,7 +67,7 @@ def check_guardrail(
         found = interval_of(shifted, alpha, metric.rate)
     low, high = sorted((sign * found.low - offset, sign * found.high - offset))
     excess = sign * shifted.difference - offset
-    if sample.smallest < 2:
+    if sample.smallest < MINIMUM_UNITS:
         verdict: Literal["kept", "violated", "undecided"] = "undecided"
     else:
         verdict = "kept" if high <= 0 else "violated" if low > 0 else "undecided"

@@ -93,7 +93,8 @@ def running(values: Array) -> tuple[Array, Array, Array]:
     centred = values - shift
     mean = np.cumsum(centred) / count
     squares = np.cumsum(centred**2) - count * mean**2
-    rounding = 1e-12 * np.cumsum(values**2)
+    epsilon = float(np.finfo(np.float64).eps)
+    rounding = count * (8 * epsilon * np.abs(values).max(initial=0.0)) ** 2 + 64 * epsilon * np.cumsum(centred**2)
     squares = np.where(squares > rounding, squares, 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):
         variance = np.where(count > 1, squares / (count - 1), np.nan)
@@ -122,8 +123,8 @@ def mean_band(values: Array, alpha: float = 0.05, planned: int = 50) -> Band:
 def _band(count: Array, mean: Array, error: Array, radius: Array) -> Band:
     with np.errstate(invalid="ignore"):
         half = np.where(np.isfinite(radius), radius * error, np.inf)
-    half = np.where(np.isnan(half), np.inf, half)
-    return Band(count, mean, mean - half, mean + half)
+    known = np.isfinite(half) & np.isfinite(mean)
+    return Band(count, mean, np.where(known, mean - half, -np.inf), np.where(known, mean + half, np.inf))
 
 
 def difference_band(values: Array, treated: Flags, alpha: float = 0.05, planned: int = 500) -> Band:
