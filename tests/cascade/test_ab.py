@@ -27,7 +27,7 @@ def text(tmp_path: Path, **options: str) -> str:
 
 
 @pytest.mark.parametrize("arm", ARMS)
-@pytest.mark.parametrize("mode", ["live", "shadow"])
+@pytest.mark.parametrize("mode", ["live", pytest.param("shadow", marks=pytest.mark.slow)])
 def test_an_arm_in_a_cascade_is_that_arm_alone(tmp_path, small, arm, mode):
     weights = {"control": "{control: 1, nc: 0.000001}", "nc": "{control: 0.000001, nc: 1}"}[arm]
     (tmp_path / "ab.yaml").write_text(text(tmp_path, mode=mode, weights=weights), encoding="utf-8")
