@@ -52,7 +52,7 @@ def print_results(results: Sequence[Measurement]) -> None:
 
 
 def _print_table(group: list[Measurement]) -> None:
-    """Metrics down, clips across: readable from 80 columns on with a few outputs."""
+    """Metrics down, clips across."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -61,11 +61,14 @@ def _print_table(group: list[Measurement]) -> None:
     table.add_column("", no_wrap=True)
     own_values = any(result.reference_metrics for result in group)
     for title in [*(["reference"] if own_values else []), *labels(group)]:
-        table.add_column(title, justify="right", overflow="fold")
+        table.add_column(title, justify="right", no_wrap=True)
     for name in group[0].metrics:
         row = [METRICS[name].shown(result.metrics[name]) for result in group]
         if own_values:
             own = group[0].reference_metrics.get(name)
             row.insert(0, "" if own is None else METRICS[name].shown(own))
         table.add_row(METRICS[name].label, *row)
-    Console(markup=False, highlight=False).print(table)
+    # A terminal that is narrower still breaks lines; names cut short would not tell outputs apart.
+    console = Console(markup=False, highlight=False)
+    wide = max(console.width, console.measure(table, options=console.options.update(width=1000)).maximum)
+    Console(markup=False, highlight=False, width=wide).print(table)

@@ -83,6 +83,14 @@ def test_csv_and_table(call: Call, room: Path):
     assert f"{numbers['metrics']['mse'] * 1e3:.3f}" in outcome.out and "MSE_low" in outcome.out
 
 
+def test_names_of_many_outputs_stay_whole(call: Call, room: Path):
+    names = [f"a_rather_long_name_of_a_clip_{number}.mp4" for number in range(5)]
+    for name in names:
+        (room / name).write_bytes((room / "a" / "one.mp4").read_bytes())
+    outcome = call("evaluate", "ref/one.mp4", *names, "--metrics", "mse")
+    assert outcome.code == 0 and all(name in outcome.out for name in names)
+
+
 def test_files_are_written_beside_the_table(call: Call, room: Path):
     arguments = ("evaluate", "ref/one.mp4", "a/one.mp4", "--metrics", "mse,flicker")
     outcome = call(*arguments, "--output", "n.json", "--per-frame", "--html", "r.html")

@@ -68,10 +68,9 @@ def check(folder: Path, name: str, frames: int | None) -> None:
         nearer = sign * own[calibrated][metric] < sign * own[sdedit][metric]
         measured = sign * found[calibrated].metrics[metric] < sign * found[sdedit].metrics[metric]
         assert measured == nearer, metric
-    # In one of these clips SDEdit removed the sea; in the others calibration is nearer, as the paper has it.
-    if name != "vc_lavie0507":
-        assert all(own[calibrated][metric] < own[sdedit][metric] for metric in ("mse", "mse_low"))
-        assert own[calibrated]["ssim"] > own[sdedit]["ssim"]
+    # Over these clips the independent computation puts calibration nearer everywhere, as the paper has it.
+    assert all(own[calibrated][metric] < own[sdedit][metric] for metric in ("mse", "mse_low"))
+    assert own[calibrated]["ssim"] > own[sdedit]["ssim"]
 
 
 @pytest.mark.parametrize("name", ["vc_0240"])
