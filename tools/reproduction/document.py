@@ -193,8 +193,8 @@ def document(
         "bootstrap over clips. One seed.",
         "",
         "A claim is *reproduced* if every comparison it makes has an interval on the paper's side, *not reproduced* if one "
-        "has not: then that one is named, as opposite or as undecided (includes 0). *Asked here* are questions that the "
-        "paper leaves open.",
+        "has not: then that one is named, as opposite or as undecided (includes 0). What the paper does not say is "
+        "*asked here*: it *holds* or *does not hold* by the same rule.",
         "",
         f"## Verdicts: {', '.join(f'{count} {name}' for name, count in counts.items())}",
         "",
