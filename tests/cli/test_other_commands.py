@@ -31,9 +31,7 @@ def test_help(call: Call) -> None:
 
 
 def test_doctor(call: Call) -> None:
-    start = time.perf_counter()
     outcome = call("doctor")
-    assert time.perf_counter() - start < 5
     assert outcome.code == 0 and outcome.err == ""
     assert re.search(r"^ *embedded +ready$", outcome.out, re.M) and re.search(r"^RAM .*GiB", outcome.out, re.M)
     report = json.loads(call("doctor", "--json").out)
