@@ -94,7 +94,7 @@ def wrap(pipe: Any, config: NoiseCalibration, *, calibrate_at: str = "network_in
         pipe: `pipeline('video-to-video', …)`; stays as it is but for attention without a kernel on its device, which
             becomes PyTorch's own. An already wrapped one is wrapped anew.
         config: how to calibrate.
-        calibrate_at: `network_input` or `x_t`; see `docs/modelscope_solvers.md`.
+        calibrate_at: `network_input` (σ·x_t, what the host's solver feeds its network first) or `x_t`.
 
     The host's use of the global generators is unchanged. A call raises FileNotFoundError before the work where ffmpeg
     is missing, and RuntimeError where no video came out; the host itself returns a path to nothing.
