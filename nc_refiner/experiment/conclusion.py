@@ -24,13 +24,15 @@ class Conclusion:
         decision: `prefer` it, `keep` the control, `equivalent`, `not enough data`, or `invalid` (the experiment is
             broken and decides nothing).
         headline: one sentence.
-        reasons: further sentences, the deciding ones first.
+        reasons: one sentence for the deciding metric and one for every guardrail.
+        others: one sentence for every other metric.
     """
 
     arm: str
     decision: Decision
     headline: str
     reasons: tuple[str, ...]
+    others: tuple[str, ...]
 
 
 def number(value: float) -> str:
@@ -58,11 +60,10 @@ def _conclude(analysis: Analysis, arm: str) -> Conclusion:
     reasons = [
         *([_sentence(analysis, primary)] if primary is not None else []),
         *(_rail(rail) for rail in rails),
-        *(_sentence(analysis, other) for other in others),
     ]
 
     def result(decision: Decision, headline: str) -> Conclusion:
-        return Conclusion(arm, decision, headline, tuple(reasons))
+        return Conclusion(arm, decision, headline, tuple(reasons), tuple(_sentence(analysis, c) for c in others))
 
     if ratio is not None and ratio.mismatch:
         shares = ", ".join(f"{name} {count}" for name, count in ratio.counts.items())

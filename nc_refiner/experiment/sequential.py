@@ -21,6 +21,8 @@ __all__ = [
 ]
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
+READY = 30
+"""Units per arm before the band for live traffic says anything: sooner, skewed values break its level."""
 Flags = np.ndarray[Any, np.dtype[np.bool_]]
 
 
@@ -132,7 +134,7 @@ def difference_band(values: Array, treated: Flags, alpha: float = 0.05, planned:
 
     The asymptotic sequence of Waudby-Smith et al. (arXiv 2103.06476, §3) for the difference in means under random
     assignment, whose influence function has the Welch variance; widened as `mean_band` is for Welch–Satterthwaite
-    degrees of freedom. Asymptotic: nothing is said before both arms have 10 units.
+    degrees of freedom. Asymptotic: nothing is said before both arms have `READY` units.
 
     Args:
         values: `(n,)` in the order in which they came.
@@ -158,7 +160,7 @@ def difference_band(values: Array, treated: Flags, alpha: float = 0.05, planned:
     squared = error.sum(axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
         freedom = np.where(squared > 0, squared**2 / freedom_parts, total - 2)
-    ready = counts.min(axis=0) >= 10
+    ready = counts.min(axis=0) >= READY
     radius = _radius_in_errors(total, np.where(ready, freedom, 0.0), alpha, mixing_scale(planned, alpha))
     with np.errstate(invalid="ignore"):
         return _band(total, means[1] - means[0], np.sqrt(squared), radius)

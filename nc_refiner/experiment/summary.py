@@ -54,7 +54,13 @@ def as_data(analysis: Analysis) -> dict[str, Any]:
         "alpha": options.alpha,
         "decided_by": "always-valid intervals" if options.sequential else "one look",
         "conclusions": [
-            {"arm": c.arm, "decision": c.decision, "headline": c.headline, "reasons": list(c.reasons)}
+            {
+                "arm": c.arm,
+                "decision": c.decision,
+                "headline": c.headline,
+                "reasons": list(c.reasons),
+                "others": list(c.others),
+            }
             for c in conclude(analysis)
         ],
         "comparisons": [_comparison(comparison) for comparison in analysis.comparisons],

@@ -55,9 +55,9 @@ def test_the_band_follows_shift_and_scale(shift: float, scale: float, seed: int)
 
 
 def test_live_bands_say_nothing_before_they_know_anything() -> None:
-    values, treated = np.arange(30.0), np.arange(30) % 2 == 0
+    values, treated = np.arange(80.0), np.arange(80) % 2 == 0
     band = difference_band(values, treated)
-    assert np.isinf(band.low[:19]).all() and np.isfinite(band.low[-1])
+    assert np.isinf(band.low[:59]).all() and np.isfinite(band.low[-1])
     with pytest.raises(ValueError, match="must lie in"):
         bounded_band(np.array([0.0, 2.0]), 0.0, 1.0)
     zeros = bounded_band(np.zeros(1000), 0.0, 1.0)
