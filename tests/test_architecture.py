@@ -30,7 +30,10 @@ ALLOWED = {
         *("receipt", "refinement", "refiner", "windows"),
     },
     "fit": {"adapters.base"},
-    "cascade": {"_version", "adapters", "clip", "refinement", "refiner", "video", "windows", "calibration"},
+    "cascade": {
+        *("_version", "adapters", "calibration", "clip", "experiment"),
+        *("refinement", "refiner", "video", "windows"),
+    },
 }
 HOSTS = {"diffusers", "modelscope", "lvdm", "comfy", "transformers", "xformers"}
 

@@ -22,7 +22,7 @@ def test_embedded_conforms(embedded, frames):
     report.raise_for_failures()
     assert set(report.results) == {
         "layout", "random state", "state restored", "identity", "noise level matches step", "fixed point",
-        "round trip", "estimate",
+        "round trip", "estimate", "latent windows",
     }  # fmt: skip
 
 

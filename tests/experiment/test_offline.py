@@ -7,10 +7,10 @@ import re
 import signal
 import subprocess
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
 
 from nc_refiner.experiment.config import load_config
@@ -30,7 +30,7 @@ def experiment(folder: Path, **changes: object) -> Path:
         "settings": {"strength": 0.5, "num_inference_steps": 4},
         "control": "sdedit",
         "arms": ARMS,
-        "clips": [{"path": "demo", "max_frames": 2, "pieces": {"frames": 1, "rows": 2, "columns": 2}}],
+        "clips": [{"path": "demo", "max_frames": 2, "height": 80, "pieces": {"frames": 1, "rows": 2, "columns": 2}}],
         **changes,
     }
     path = folder / "tiny.yaml"
@@ -53,10 +53,12 @@ def test_run_analyze_report_plan(call: Call, tmp_path: Path, global_rng_untouche
     assert outcome.code == 0, outcome.err
     found = json.loads(outcome.out)
     mse = next(c for c in found["comparisons"] if c["metric"] == "mse")
-    assert mse["paired"] and mse["units"] == 8
-    assert mse["interval"]["low"] <= mse["difference"] <= mse["interval"]["high"]
-    expected = {"better": "prefer", "worse": "keep"}.get(mse["verdict"], "not enough data")
-    assert found["conclusions"][0]["decision"] == expected
+    assert (
+        mse["paired"] and mse["units"] == 8 and mse["interval"]["low"] <= mse["difference"] <= mse["interval"]["high"]
+    )
+    assert found["conclusions"][0]["decision"] == {"better": "prefer", "worse": "keep"}.get(
+        mse["verdict"], "not enough data"
+    )
     evaluations = next(c for c in found["comparisons"] if c["metric"] == "evaluations")
     assert evaluations["difference"] == 1 and evaluations["mean_control"] == 2
     text = html.read_text(encoding="utf-8")
@@ -79,6 +81,7 @@ def test_calibration_starts_from_the_noise_of_its_pair(call: Call, tmp_path: Pat
     assert len(seeds) == 16, "every unit and seed has noise of its own"
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_it_gives_the_same(call: Call, tmp_path: Path) -> None:  # noqa: F811
     path, whole, broken = experiment(tmp_path), tmp_path / "whole", tmp_path / "broken"
     assert call("ab", "run", path, "--output", whole, "--quiet").code == 0
@@ -151,8 +154,32 @@ def test_the_shipped_file_is_valid() -> None:
 
 
 def test_live_traffic_is_read_from_the_store(call: Call, tmp_path: Path) -> None:  # noqa: F811
-    from nc_refiner import CalibratedRefiner, VideoClip
-    from nc_refiner.experiment.online import ABRefiner
     from nc_refiner.experiment.store import open_store
+    from nc_refiner.experiment.store.records import Outcome
 
-    assert ABRefiner and open_store and CalibratedRefiner and VideoClip and torch
+    database = tmp_path / "live.db"
+    with closing(open_store(f"sqlite:///{database}")) as store:
+        for index in range(120):
+            arm = ("control", "nc")[index % 2]
+            unit = {"experiment": "live", "unit": f"u{index}", "arm": arm, "at": float(index)}
+            store.write([("exposures", {"id": f"e{index}", "weight": 0.5, **unit})])
+            value = 1.0 + 0.01 * (index % 7) - 0.2 * (index % 2)
+            store.write(Outcome("live", f"u{index}", arm, "seconds", value, at=float(index)).rows())
+    for place in (database, f"sqlite:///{database}"):
+        outcome = call("ab", "analyze", place, "--json")
+        assert outcome.code == 0, outcome.err
+        found = json.loads(outcome.out)
+        assert found["decided_by"] == "always-valid intervals" and found["sample_ratio"]["counts"] == {
+            "control": 60,
+            "nc": 60,
+        }
+        (seconds,) = found["comparisons"]
+        assert not seconds["paired"] and seconds["verdict"] == "better"
+        assert seconds["difference"] == pytest.approx(-0.2, abs=0.01)
+        assert found["conclusions"][0]["decision"] == "prefer"
+    html = tmp_path / "live.html"
+    assert call("ab", "analyze", database, "--html", html).code == 0 and "Shares of units" in html.read_text("utf-8")
+    outcome = call("ab", "analyze", database, "--experiment", "other")
+    assert outcome.code == 2 and "other" in outcome.line
+    outcome = call("ab", "analyze", "sqlite:///" + str(tmp_path / "none.db"))
+    assert outcome.code == 2 and "none.db" in outcome.line

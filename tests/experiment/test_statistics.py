@@ -88,8 +88,9 @@ def test_sample_ratio_against_scipy_and_through_a_ramp() -> None:
     fair = ratio_check(exposed({"a": 520, "b": 480}, {"a": 0.5, "b": 0.5}))
     assert fair.p == pytest.approx(stats.chisquare([520, 480]).pvalue) and not fair.mismatch
     assert ratio_check(exposed({"a": 700, "b": 300}, {"a": 0.5, "b": 0.5})).mismatch
-    ramp = exposed({"a": 900, "b": 100}, {"a": 0.9, "b": 0.1})
-    ramp += exposed({"a": 500, "b": 500}, {"a": 0.5, "b": 0.5}, 5000)
+    ramp = exposed({"a": 900, "b": 100}, {"a": 0.9, "b": 0.1}) + exposed(
+        {"a": 500, "b": 500}, {"a": 0.5, "b": 0.5}, 5000
+    )
     assert ratio_check(ramp).p == pytest.approx(1) and dict(ratio_check(ramp).expected) == {"a": 1400, "b": 600}
 
 
@@ -102,6 +103,7 @@ def test_the_plan_agrees_with_the_textbook_and_with_itself() -> None:
         plan(0.0, 1.0)
 
 
+@pytest.mark.slow
 def test_equal_arms_are_told_apart_at_the_stated_rate() -> None:
     found = simulate.one_look(simulate.DIFFERENCES["normal"], 32, 0.0, 150, seed=1)["verdict"]
     # Nominally 5 %: 0 to 16 of 150 with probability above 0.999.
@@ -112,6 +114,7 @@ def test_equal_arms_are_told_apart_at_the_stated_rate() -> None:
     assert all(rate.share < 0.05 for rate in simulate.peeking_live(400, 150, seed=3).values())
 
 
+@pytest.mark.slow
 def test_a_known_effect_is_found_at_the_planned_power() -> None:
     _, found = simulate.planned_power(0.8, 0.8, 150, seed=4)
     assert 0.68 < found.share < 0.92
