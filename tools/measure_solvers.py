@@ -57,7 +57,7 @@ def generated() -> Tensor:
 def load(path: Path) -> Tensor:
     """The first frames of a clip at 64 rows, cut to the multiples of 8 the embedded refiner takes."""
     frames = read_clip(path, max_frames=FRAMES, height=HEIGHT).frames
-    return frames[..., : frames.shape[-2] // 8 * 8, : frames.shape[-1] // 8 * 8]
+    return frames[..., : frames.shape[-2] // 16 * 16, : frames.shape[-1] // 16 * 16]
 
 
 def refine(

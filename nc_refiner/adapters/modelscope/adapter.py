@@ -46,7 +46,7 @@ class ModelScopeAdapter(RefinerAdapter):
             PyTorch's own; nothing else of it is changed.
         solver: `dpmpp_2m_sde` (the host's fast mode) or `heun`; None is what the model is configured for.
         calibrate_at: `network_input` asks for x̂₀ at `σ·x_t`, which is what the host's solver feeds its network first;
-            `x_t` asks at the noisy latents themselves. `tools/measure_solvers.py` compares the two.
+            `x_t` asks at the noisy latents themselves. `docs/modelscope_solvers.md` compares the two.
 
     Raises:
         ValueError: not such a pipeline, unknown options, or half precision on a CPU.
