@@ -14,7 +14,9 @@ from .progress import progress
 
 __all__ = ["ab"]
 
-ab = typer.Typer(name="ab", help="A/B tests of refiners: run, analyze, plan; ask people with study.", no_args_is_help=True)
+ab = typer.Typer(
+    name="ab", help="A/B tests of refiners: run, analyze, plan; ask people with study.", no_args_is_help=True
+)
 ab.command()(ab_store.migrate)
 ab.command()(ab_store.switch)
 ab.command()(ab_study.study)

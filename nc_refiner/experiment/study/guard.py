@@ -1,4 +1,4 @@
-"""What every request passes first: a rate limit, a bound on its body, no foreign origin; and headers on every answer."""
+"""What every request passes first: a rate limit, a bound on its body, no foreign origin; headers on every answer."""
 
 from __future__ import annotations
 

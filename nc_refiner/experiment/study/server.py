@@ -49,9 +49,7 @@ class Answer(_Body):
     seconds: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False, strict=False)]
 
 
-def create_app(
-    gallery: Gallery, book: VoteBook, hosts: list[str], rate: float = 20.0, burst: float = 200.0
-) -> FastAPI:
+def create_app(gallery: Gallery, book: VoteBook, hosts: list[str], rate: float = 20.0, burst: float = 200.0) -> FastAPI:
     """The application.
 
     Args:

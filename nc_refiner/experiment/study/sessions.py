@@ -33,7 +33,9 @@ def alias_of(text: str) -> str:
     alias = " ".join(unicodedata.normalize("NFC", text).casefold().split())
     if not 0 < len(alias) <= ALIAS_LENGTH:
         raise ValueError(f"a name has 1 to {ALIAS_LENGTH} characters")
-    if not alias[0].isalnum() or not all(c.isalnum() or unicodedata.category(c) in ("Mn", "Mc") or c in " .-_@'" for c in alias):
+    if not alias[0].isalnum() or not all(
+        c.isalnum() or unicodedata.category(c) in ("Mn", "Mc") or c in " .-_@'" for c in alias
+    ):
         raise ValueError("a name has letters, digits, spaces and . - _ @ ', and starts with a letter or digit")
     return alias
 

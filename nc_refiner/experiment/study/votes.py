@@ -37,7 +37,7 @@ class Study:
 
 @dataclass(frozen=True)
 class Vote:
-    """One answer: of the arms on the left and on the right, `choice` was preferred; `seconds` from shown to answered."""
+    """One answer: of the arms on the left and the right, `choice` was preferred; `seconds` from shown to answered."""
 
     rater: str
     pair: str
@@ -176,6 +176,4 @@ def read_study(store: Store, name: str | None = None) -> Study:
         ask = "name one with --study" if name is None else f"there is no study {name!r} in it"
         raise ValueError(f"{store.name}: {ask}; {there}")
     _, seed, secret, settings = found[text(name)]
-    return Study(
-        name, tuple(settings["arms"]), settings["control"], settings["items"], int(seed), secret
-    )
+    return Study(name, tuple(settings["arms"]), settings["control"], settings["items"], int(seed), secret)
