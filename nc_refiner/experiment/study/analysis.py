@@ -1,4 +1,4 @@
-"""What votes show: shares with exact tests, intervals that know about raters, strengths, agreement, habits of the eye."""
+"""What votes show: exact shares, intervals that know about raters, strengths, agreement, a liking for one side."""
 
 from __future__ import annotations
 
@@ -229,11 +229,11 @@ def _strengths(votes: Sequence[Vote], question: str, arms: tuple[str, ...]) -> S
 def _agreement(votes: Sequence[Vote], question: str) -> Agreement:
     cast = [v for v in votes if v.question == question]
     raters = {name: i for i, name in enumerate(sorted({v.rater for v in cast}))}
-    units = {key: i for i, key in enumerate(sorted({(v.pair, *sorted(v.arms)) for v in cast}))}
+    units = {key: i for i, key in enumerate(dict.fromkeys((v.pair, v.arms) for v in cast))}
     table = np.full((len(raters), len(units)), np.nan)
     for v in cast:
         names = sorted(v.arms)
-        table[raters[v.rater], units[(v.pair, *names)]] = names.index(v.choice)
+        table[raters[v.rater], units[v.pair, v.arms]] = names.index(v.choice)
     first, second = (table == 0).sum(axis=0), (table == 1).sum(axis=0)
     both = first + second
     compared = both >= 2

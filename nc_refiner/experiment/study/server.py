@@ -103,6 +103,8 @@ def create_app(gallery: Gallery, book: VoteBook, hosts: list[str], rate: float =
 
     @app.get("/api/state")
     def where(request: Request) -> Response:
+        if rater_of(request.cookies.get(cookie, "")) is None:
+            return JSONResponse({"rater": None}, headers={"cache-control": "no-store"})
         return state(known(request))
 
     @app.post("/api/rater")

@@ -144,11 +144,13 @@ function arrive(state) {
 
 async function resume() {
   try {
-    arrive(await ask("api/state"));
-  } catch (error) {
-    if (error.status !== 401) { show("enter"); $("enter-problem").textContent = `The study cannot be reached (${error.message}); reload the page.`; return; }
+    const state = await ask("api/state");
+    if (state.rater !== null) { arrive(state); return; }
     show("enter");
     $("alias").focus();
+  } catch (error) {
+    show("enter");
+    $("enter-problem").textContent = `The study cannot be reached (${error.message}); reload the page.`;
   }
 }
 
