@@ -138,7 +138,7 @@ def open_study(store: Store, name: str, material: Material, seed: int | None = N
     # Read back: another process may have been faster.
     study = read_study(store, name)
     for what, before, now in (
-        ("arms", study.arms, material.arms),
+        ("arms", tuple(sorted(study.arms)), tuple(sorted(material.arms))),
         ("control", study.control, material.control),
         ("clips", dict(study.items), items),
         ("seed", study.seed, study.seed if seed is None else seed),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from urllib.parse import quote
 
 import av
 import pytest
@@ -118,16 +118,48 @@ def test_only_the_studys_clips_are_read(site, folder):
     assert bob.get("/" + own).status_code == 404 and site.client().get("/" + own).status_code == 401
     tries = [
         "../secret.mp4",
-        "..%2fsecret.mp4",
-        "%2e%2e/secret.mp4",
+        "../../etc/passwd",
         "input/camel0.mp4",
-        quote(str(folder / "input/camel0.mp4"), ""),
+        str(folder / "input/camel0.mp4"),
+        "camel0",
+        "x" * 5000,
     ]
-    tries += [own[5:] + "/..", own[5:-1], own[5:] + "x", "%00", "é", "..\\secret.mp4", "camel0", "x" * 5000]
+    tries += [own[5:-1], own[5:] + "x", own[5:] + "/../../secret.mp4", "\0", own[5:] + "\0", "é", "..\\secret.mp4", ""]
+    cookie = f"{next(iter(ann.cookies))}={cookie_of('ann')}"
+    assert raw(site.app, "/" + own, cookie)[0] == 200
     for attempt in tries:
         for prefix in ("/clip/", "/static/", "/"):
-            answer = ann.get(prefix + attempt)
-            assert answer.status_code in (400, 404, 405) and b"secret" not in answer.content.replace(b"secret.mp4", b"")
+            status, body = raw(site.app, prefix + attempt, cookie)
+            index = prefix + attempt in ("/", "//")
+            assert (status == 200) == index and b"secret" not in body and b"ftyp" not in body
+
+
+def raw(app, path: str, cookie: str) -> tuple[int, bytes]:
+    """GET exactly `path`, decoded, as a server hands it on: clients and URL parsers tidy up `..` on the way."""
+    sent = []
+
+    async def receive():
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.4"},
+        "http_version": "1.1",
+        "method": "GET",
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "root_path": "",
+        "query_string": b"",
+        "headers": [(b"host", b"127.0.0.1"), (b"cookie", cookie.encode())],
+        "client": ("10.0.0.1", 1),
+        "server": ("127.0.0.1", 80),
+    }
+    asyncio.run(app(scope, receive, send))
+    return sent[0]["status"], b"".join(message.get("body", b"") for message in sent[1:])
 
 
 def test_ranges_are_served(site):
