@@ -11,11 +11,12 @@ import numpy as np
 
 from ..estimate import MINIMUM_UNITS
 from ..extras import load
+from .agreement import Agreement, agreement_of
 from .clustered import MINIMUM_RATERS, Clustered, clustered
 from .questions import QUESTIONS
 from .votes import Study, Vote
 
-__all__ = ["Agreement", "Preference", "Share", "Strengths", "StudyAnalysis", "analyze_votes", "share_of"]
+__all__ = ["Preference", "Share", "Strengths", "StudyAnalysis", "analyze_votes", "share_of"]
 
 PENALTY = 0.1
 """Of squared Bradley–Terry strengths, where without one they would be infinite."""
@@ -73,16 +74,6 @@ class Strengths:
     question: str
     strengths: dict[str, float]
     penalised: bool
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """Krippendorff's nominal alpha between raters (1 perfect, 0 chance; None if undefined), and the plain share of
-    pairs of raters who agree (None if no two answered the same)."""
-
-    question: str
-    alpha: float | None
-    agreeing: float | None
 
 
 @dataclass(frozen=True)
@@ -157,7 +148,7 @@ def analyze_votes(
         votes=len(votes),
         preferences=_preferences(votes, pairs, alpha),
         strengths=[_strengths(votes, question.name, study.arms) for question in QUESTIONS],
-        agreement=[_agreement(votes, question.name) for question in QUESTIONS],
+        agreement=[agreement_of(votes, question.name) for question in QUESTIONS],
         left=share_of(sum(vote.choice == vote.left_arm for vote in votes), len(votes), alpha),
         seconds=float(np.median([vote.seconds for vote in votes])) if votes else None,
         notes=_notes(votes),
@@ -224,30 +215,6 @@ def _strengths(votes: Sequence[Vote], question: str, arms: tuple[str, ...]) -> S
         found = choix.opt_pairwise(len(arms), won, alpha=PENALTY)
     found = np.asarray(found) - np.mean(found)
     return Strengths(question, {arm: float(found[i]) for arm, i in index.items()}, parts != 1)
-
-
-def _agreement(votes: Sequence[Vote], question: str) -> Agreement:
-    cast = [v for v in votes if v.question == question]
-    raters = {name: i for i, name in enumerate(sorted({v.rater for v in cast}))}
-    units = {key: i for i, key in enumerate(dict.fromkeys((v.pair, v.arms) for v in cast))}
-    table = np.full((len(raters), len(units)), np.nan)
-    for v in cast:
-        names = sorted(v.arms)
-        table[raters[v.rater], units[v.pair, v.arms]] = names.index(v.choice)
-    first, second = (table == 0).sum(axis=0), (table == 1).sum(axis=0)
-    both = first + second
-    compared = both >= 2
-    together = (both * (both - 1) / 2)[compared].sum()
-    if not together:
-        return Agreement(question, None, None)
-    agreeing = float(((first * (first - 1) + second * (second - 1)) / 2)[compared].sum() / together)
-    if not first[compared].any() or not second[compared].any():
-        # One answer everywhere: there is no disagreement that chance could have made.
-        return Agreement(question, None, agreeing)
-    krippendorff = load("krippendorff", "study")
-    return Agreement(
-        question, float(krippendorff.alpha(table, level_of_measurement="nominal", value_domain=[0, 1])), agreeing
-    )
 
 
 def _notes(votes: Sequence[Vote]) -> list[str]:
