@@ -25,7 +25,7 @@ if str(ROOT) not in sys.path:
 from benchmarks.versus_stock import lines, measure_adapter, write_json  # noqa: E402
 from modelscope_solvers import load_network_code, load_solver_code  # noqa: E402
 
-from nc_refiner.adapters.modelscope.adapter import DEFAULT_STEPS, ModelScopeAdapter  # noqa: E402
+from nc_refiner.adapters.modelscope.adapter import DEFAULT_STEPS, ModelScopeAdapter, check_size  # noqa: E402
 
 TINY = {"dim": 32, "dim_mult": [1, 1, 1, 1], "num_heads": 2, "head_dim": 16, "num_res_blocks": 1}
 TINY_STEPS = 4
@@ -71,18 +71,6 @@ def build(device: torch.device, dtype: torch.dtype, **arguments: Any) -> SimpleN
     return SimpleNamespace(model=model)
 
 
-def latent_shape(adapter: ModelScopeAdapter, frames: int, height: int, width: int) -> tuple[int, ...]:
-    """Of a clip that needs no fitting; ValueError for one that does."""
-    needs = adapter.requirements
-    (rows, columns), (top, left) = needs.size_multiple, needs.size_offset
-    if not needs.min_frames <= frames <= MAX_FRAMES or height % rows != top or width % columns != left or width < 64:
-        raise ValueError(
-            f"the clip is {frames} frames of {height}×{width}; this network takes {needs.min_frames} to {MAX_FRAMES} "
-            f"frames, heights of {rows}·n + {top} and widths of {columns}·n"
-        )
-    return (1, 4, frames, height // 8, width // 8)
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Command line; 0 when measured, 2 on bad input, a missing package, or where a GPU is wanted and there is none."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -101,21 +89,23 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     device = torch.device("cpu" if given.tiny else "cuda")
     dtype = torch.float32 if given.tiny else torch.float16
-    full = TINY_SIZE if given.tiny else FULL_SIZE
+    usual = TINY_SIZE if given.tiny else FULL_SIZE
     frames, height, width = (
         own if value is None else value
-        for value, own in zip((given.frames, given.height, given.width), full, strict=True)
+        for value, own in zip((given.frames, given.height, given.width), usual, strict=True)
     )
     rows = []
     try:
         if given.repeats < 1:
             raise ValueError(f"--repeats is {given.repeats}; it must be at least 1")
+        check_size(frames, height, width)
         pipe = build(device, dtype, **(TINY if given.tiny else {}))
         for solver in [given.solver] if given.solver else list(DEFAULT_STEPS):
             adapter = ModelScopeAdapter(pipe, solver=solver)
             steps = given.steps if given.steps is not None else TINY_STEPS if given.tiny else DEFAULT_STEPS[solver]
-            shape = latent_shape(adapter, frames, height, width)
-            found = measure_adapter(adapter, shape, steps, given.strength, given.repeats, solver=solver)
+            found = measure_adapter(
+                adapter, (1, 4, frames, height // 8, width // 8), steps, given.strength, given.repeats, solver=solver
+            )
             sys.stdout.write(lines(found, "solver"))
             rows += found
     except (ValueError, ImportError) as error:

@@ -66,25 +66,14 @@ class TextToVideo(_Source):
 
     task, network = "text-to-video-synthesis", "sd_model"
 
-    def __init__(
-        self,
-        model: str | None = None,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | str | None = None,
-        pipe: Any = None,
-    ):
-        super().__init__(model, device, dtype, pipe)
-        # The host tells its text encoder `cuda` whatever it was built for.
-        self.pipe.model.clip_encoder.device = self.pipe.model.device
-
     def __call__(self, prompt: str, seed: int = 0, *, height: int | None = None, width: int | None = None) -> VideoClip:
         """A clip of the model's own number of frames, at 8 fps.
 
         Args:
             prompt: text.
             seed: 0 ≤ seed < 2⁶³; the global generators are left as found.
-            height, width: multiples of 64, what the network's three halvings of latents an eighth as large allow; None
-                is the model's own 256.
+            height, width: multiples of 64, for the network halves latents an eighth as large three times; None is the
+                model's own 256.
 
         Raises:
             ValueError: a size or seed out of range.
@@ -92,6 +81,8 @@ class TextToVideo(_Source):
         height, width = SIZE if height is None else height, SIZE if width is None else width
         if height < 64 or width < 64 or height % 64 or width % 64:
             raise ValueError(f"size is {height}×{width}; height and width must be multiples of 64")
+        # The host tells its text encoder `cuda` whatever it was built for.
+        self.pipe.model.clip_encoder.device = self.pipe.model.device
         return self._sample({"text": prompt, "height": height, "width": width}, prompt, seed)
 
 
