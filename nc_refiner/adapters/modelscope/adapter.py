@@ -16,7 +16,7 @@ from .host import check_pipeline, runnable, unwrap
 from .randomness import drawing_from
 from .solving import CalibrateAt, check_calibrate_at, estimate_x0, level_at, run_solver
 
-__all__ = ["ModelScopeAdapter"]
+__all__ = ["DEFAULT_STEPS", "ModelScopeAdapter", "check_size"]
 
 Solver = Literal["dpmpp_2m_sde", "heun"]
 LATENT_SCALE = 0.18215
@@ -33,6 +33,15 @@ def _version() -> str | None:
         return metadata.version("modelscope")
     except metadata.PackageNotFoundError:
         return None
+
+
+def check_size(count: int, height: int, width: int) -> None:
+    """Raise ValueError for a clip that the network cannot take as it is: frames, and pixels."""
+    if count < 2 or height < MIN_HEIGHT or width < MIN_WIDTH or height % 64 != 16 or width % 64:
+        raise ValueError(
+            f"the clip is {count} frames of {height}×{width}; this model takes at least 2 frames of heights 80, 144, "
+            "208, … (64·n + 16) and widths 64, 128, 192, …"
+        )
 
 
 class ModelScopeAdapter(RefinerAdapter):
@@ -87,12 +96,7 @@ class ModelScopeAdapter(RefinerAdapter):
         Raises:
             ValueError: a size or a number of frames the model cannot take.
         """
-        count, _, height, width = frames.shape
-        if count < 2 or height < MIN_HEIGHT or width < MIN_WIDTH or height % 64 != 16 or width % 64:
-            raise ValueError(
-                f"the clip is {count} frames of {height}×{width}; this model takes at least 2 frames of heights 80, "
-                "144, 208, … (64·n + 16) and widths 64, 128, 192, …"
-            )
+        check_size(len(frames), *frames.shape[2:])
         mean, std = (torch.tensor(values).view(3, 1, 1) for values in (self.model.cfg.mean, self.model.cfg.std))
         latents = []
         with torch.no_grad():

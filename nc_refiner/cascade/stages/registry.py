@@ -20,6 +20,7 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
         "embedded": "embedded",
         "file": "file",
         "modelscope": "modelscope",
+        "modelscope_image": "modelscope",
     },
     "interpolation": {"blend": "blend", "flow": "flow", "rife": "rife"},
     "refiner": {"ab": "ab", "nc": "refine", "sdedit": "refine"},
