@@ -62,10 +62,17 @@ EXTRAS = {
     "postgres": ["psycopg[binary]>=3.1"],
     "observability": ["opentelemetry-api>=1.20", "opentelemetry-sdk>=1.20", "prometheus-client>=0.19"],
 }
+EXTRAS["study"] = [
+    *EXTRAS["experiment"],
+    "fastapi>=0.115",
+    "uvicorn>=0.30",
+    "choix>=0.3.5",
+    "krippendorff>=0.6",
+]
 EXTRAS["dev"] = [
     *EXTRAS["diffusers"],
     *EXTRAS["evaluation"],
-    *EXTRAS["experiment"],
+    *EXTRAS["study"],
     *EXTRAS["postgres"],
     *EXTRAS["observability"],
     "peft>=0.13",
@@ -75,6 +82,7 @@ EXTRAS["dev"] = [
     "ftfy",
     "pytest>=8",
     "pytest-xdist>=3.5",
+    "httpx2>=2",
     "jsonschema>=4.20",
     "playwright>=1.45",
     "hypothesis>=6.100",
@@ -96,6 +104,7 @@ setup(
         "nc_refiner.evaluation": ["templates/*"],
         "nc_refiner.experiment.store.migrations": ["script.py.mako", "versions/*.py"],
         "nc_refiner.experiment": ["templates/*"],
+        "nc_refiner.experiment.study": ["page/*"],
         "nc_refiner.adapters.embedded": ["*.safetensors", "MODEL_CARD.md"],
     },
     python_requires=">=3.10",

@@ -1,4 +1,4 @@
-"""`nc-refiner ab`: run an offline comparison, analyse it or live traffic, plan how much data it needs."""
+"""`nc-refiner ab`: run an offline comparison, analyse it or live traffic, plan how much data it needs, ask people."""
 
 from __future__ import annotations
 
@@ -8,15 +8,19 @@ from typing import Annotated, Any
 
 import typer
 
-from . import ab_store
+from . import ab_store, ab_study
 from .ab_options import Alpha, Control, Json, directions, numbers, texts
 from .progress import progress
 
 __all__ = ["ab"]
 
-ab = typer.Typer(name="ab", help="A/B tests of refiners: run, analyze, plan.", no_args_is_help=True)
+ab = typer.Typer(
+    name="ab", help="A/B tests of refiners: run, analyze, plan; ask people with study.", no_args_is_help=True
+)
 ab.command()(ab_store.migrate)
 ab.command()(ab_store.switch)
+ab.command()(ab_study.study)
+ab.command(name="study-results")(ab_study.study_results)
 
 
 @ab.command()

@@ -1,4 +1,4 @@
-"""Packages of the `experiment` extra, imported when first needed."""
+"""Packages of the `experiment` and `study` extras, imported when first needed."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 __all__ = ["load"]
 
 
-def load(module: str) -> Any:
-    """The module called `module`.
+def load(module: str, extra: str = "experiment") -> Any:
+    """The module called `module`, a package of `extra`.
 
     Raises:
         ImportError: it is not installed; says how to install it.
@@ -18,7 +18,8 @@ def load(module: str) -> Any:
         return import_module(module)
     except ImportError as error:
         package = module.partition(".")[0]
+        purpose = "a preference study" if extra == "study" else "experiments"
         raise ImportError(
-            f"{package} is needed for experiments and cannot be imported ({error}); "
-            "install it with pip install 'nc_refiner[experiment]'"
+            f"{package} is needed for {purpose} and cannot be imported ({error}); "
+            f"install it with pip install 'nc_refiner[{extra}]'"
         ) from error

@@ -73,8 +73,8 @@ class Store:
             connection.commit()
         self.migrated = True
 
-    def write(self, rows: Iterable[Row]) -> None:
-        """Insert rows in one transaction; those whose `id` is there already are passed over."""
+    def write(self, rows: Iterable[Row], replace: bool = False) -> None:
+        """Insert rows in one transaction; those whose `id` is there already are passed over, or replaced."""
         from .schema import TABLES
 
         by_table: dict[str, list[dict[str, Any]]] = {}
@@ -82,7 +82,13 @@ class Store:
             by_table.setdefault(table, []).append(row)
         with self.engine.begin() as connection:
             for table, values in by_table.items():
-                connection.execute(_insert(self.url, TABLES[table]).on_conflict_do_nothing(), values)
+                insert = _insert(self.url, TABLES[table])
+                if replace:
+                    new = {column: insert.excluded[column] for column in values[0] if column != "id"}
+                    statement = insert.on_conflict_do_update(index_elements=["id"], set_=new)
+                else:
+                    statement = insert.on_conflict_do_nothing()
+                connection.execute(statement, values)
 
     def observations(self, experiment: str) -> list[Observation]:
         """Everything measured in `experiment`, oldest first."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import JSON, BigInteger, Boolean, Column, Float, Index, MetaData, String, Table, Text
 
-__all__ = ["TABLES", "errors", "exposures", "measurements", "metadata", "requests", "switches", "votes"]
+__all__ = ["TABLES", "errors", "exposures", "measurements", "metadata", "requests", "studies", "switches", "votes"]
 
 metadata = MetaData()
 
@@ -103,7 +103,20 @@ votes = Table(
     Column("left_arm", Text, nullable=False),
     Column("seconds", Float(53), nullable=False, comment="from shown to answered"),
     _at(),
+    Column("right_arm", Text, nullable=False, server_default=""),
+    Column("clip", Text, nullable=False, server_default="", comment="what the pair was cut from; pairs of one depend"),
     Index("votes_by_time", "study", "at"),
+)
+
+studies = Table(
+    "studies",
+    metadata,
+    _key(),
+    Column("study", Text, nullable=False),
+    Column("seed", BigInteger, nullable=False, comment="of sides and orders"),
+    Column("secret", String(64), nullable=False, comment="key of the names that clips have in a browser"),
+    Column("settings", JSON, nullable=False, comment="arms, control, items with the digests of their clips"),
+    _at(),
 )
 
 TABLES = dict(metadata.tables)
