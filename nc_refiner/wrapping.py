@@ -108,7 +108,7 @@ def wrap(pipe: Any, config: NoiseCalibration | None = None, **options: Any) -> A
         pipe: a pipeline of a known host (diffusers: image-to-image or video-to-video; ModelScope: video-to-video).
         config: how to calibrate; or give the fields of `NoiseCalibration` by name (`iterations=3, cutoff=1.0, …`).
         options: those fields, and the host's own (diffusers: `mode="auto" | "in_loop" | "replay"`; ModelScope:
-            `calibrate_at="network_input" | "x_t"`).
+            `calibrate_at="x_t" | "network_input"`).
 
     Raises:
         TypeError: not a known pipeline, or an unknown option.

@@ -200,8 +200,8 @@ def report(runs: int, looks: int) -> str:
             lines.append(f"| {kind}, {2 * looks} requests | {1 - share:.0%} / {share:.0%} | {found[name]} |")
     lines += [
         "",
-        "The always-valid interval does not hold its level for strongly skewed paired differences, and small samples of them",
-        "(12 units) are wrongly decided more often than stated: with such a metric, plan a number of units and look once.",
+        "The always-valid interval does not hold its level for strongly skewed paired differences, and small samples",
+        "of them (12 units) are wrongly decided more often than stated: with such a metric, plan the units and look once.",
     ]
     lines += ["", "## A known effect", "", "| effect / sd | planned power | units | found |", "|---|---|---|---|"]
     for effect, power in ((0.3, 0.8), (0.5, 0.8), (0.5, 0.9), (1.0, 0.8)):

@@ -74,7 +74,7 @@ def test_an_experiment_measures_what_evaluate_does(call: Call, tmp_path: Path) -
     assert call("ab", "run", path, "--output", out, "--quiet").code == 0
     assert all(set(values) == {"mse", "mse_to_original", *UNLEARNED} for values in steady(out).values())
     told = call("ab", "analyze", out)
-    assert told.code == 0 and "colour difference" in told.out, told.err
+    assert told.code == 0 and "delta_e" in told.out, told.err
 
 
 @pytest.mark.parametrize(

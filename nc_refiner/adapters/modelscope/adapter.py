@@ -54,8 +54,8 @@ class ModelScopeAdapter(RefinerAdapter):
         pipe: the pipeline; a wrapped one is unwrapped first. Attention without a kernel on its device becomes
             PyTorch's own; nothing else of it is changed.
         solver: `dpmpp_2m_sde` (the host's fast mode) or `heun`; None is what the model is configured for.
-        calibrate_at: `network_input` asks for x̂₀ at `σ·x_t`, which is what the host's solver feeds its network first;
-            `x_t` asks at the noisy latents themselves. `docs/modelscope_solvers.md` compares the two.
+        calibrate_at: `x_t` asks for x̂₀ at the noisy latents themselves; `network_input` at `σ·x_t`, which is what the
+            host's solver feeds its network first. `docs/modelscope_solvers.md` compares the two.
 
     Raises:
         ValueError: not such a pipeline, unknown options, or half precision on a CPU.
@@ -64,7 +64,7 @@ class ModelScopeAdapter(RefinerAdapter):
     name = "modelscope"
     owns_trajectory = True
 
-    def __init__(self, pipe: Any, solver: str | None = None, calibrate_at: str = "network_input"):
+    def __init__(self, pipe: Any, solver: str | None = None, calibrate_at: str = "x_t"):
         pipe = unwrap(pipe)
         check_pipeline(pipe)
         self.pipe, self.model = pipe, pipe.model
