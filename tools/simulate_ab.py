@@ -201,7 +201,7 @@ def report(runs: int, looks: int) -> str:
     lines += [
         "",
         "The always-valid interval does not hold its level for strongly skewed paired differences, and small samples",
-        "of them (12 units) are wrongly decided more often than stated: with such a metric, plan the units and look once.",
+        "of them (12 units) are wrongly decided more often than stated: for such a metric, plan the units, look once.",
     ]
     lines += ["", "## A known effect", "", "| effect / sd | planned power | units | found |", "|---|---|---|---|"]
     for effect, power in ((0.3, 0.8), (0.5, 0.8), (0.5, 0.9), (1.0, 0.8)):
