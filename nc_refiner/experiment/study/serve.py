@@ -75,7 +75,7 @@ def serve(
             for slot, path in enumerate((item.input, *item.outputs.values())):
                 clips[path] = playable(path, Path(converted), f"{number}_{slot}")
         with _listening(host, port) as listener, closing(open_store(store or folder / DATABASE)) as database:
-            study = open_study(database, name or material.name, material, seed)
+            study = open_study(database, material.name if name is None else name, material, seed)
             gallery = Gallery(study, material.items, clips)
             hosts = _hosts(host, allowed)
             app = create_app(gallery, VoteBook(database, study.name), hosts)

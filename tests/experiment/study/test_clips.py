@@ -27,7 +27,7 @@ def test_the_folder_of_a_run(tmp_path, folder):
         {
             "version": 1,
             "experiment": "tiny",
-            "settings": {"strength": 0.3, "num_inference_steps": 3},
+            "settings": {"strength": 0.5, "num_inference_steps": 6},
             "control": "sdedit",
             "arms": {"nc": {"refiner": "nc", "iterations": 1}, "sdedit": "sdedit"},
             "clips": [{"path": str(folder / "input" / "camel0.mp4"), "pieces": {"frames": 6}, "max_frames": 12}],
