@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
@@ -10,6 +9,7 @@ from importlib import import_module
 from typing import Any
 
 from .calibration import NoiseCalibration
+from .naming import did_you_mean
 
 __all__ = ["Host", "calibrated", "register_host", "unwrap", "wrap"]
 
@@ -88,8 +88,7 @@ def _split(
     allowed = sorted(ours | set(host.options))
     for name in options:
         if name not in allowed:
-            near = difflib.get_close_matches(name, allowed, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            hint = did_you_mean(name, allowed, before="; ")
             raise TypeError(f"unknown option {name!r}; allowed: {', '.join(allowed)}{hint}")
     chosen = {name: value for name, value in options.items() if name in ours}
     if config is not None and chosen:
@@ -109,7 +108,7 @@ def wrap(pipe: Any, config: NoiseCalibration | None = None, **options: Any) -> A
         pipe: a pipeline of a known host (diffusers: image-to-image or video-to-video; ModelScope: video-to-video).
         config: how to calibrate; or give the fields of `NoiseCalibration` by name (`iterations=3, cutoff=1.0, …`).
         options: those fields, and the host's own (diffusers: `mode="auto" | "in_loop" | "replay"`; ModelScope:
-            `calibrate_at="network_input" | "x_t"`).
+            `calibrate_at="x_t" | "network_input"`).
 
     Raises:
         TypeError: not a known pipeline, or an unknown option.

@@ -21,9 +21,10 @@ ALLOWED = {
     "windows": set(),
     "clip": set(),
     "_version": set(),
+    "naming": set(),
     "assets": set(),
     "receipt": {"_version"},
-    "evaluation": {"_version", "frequency", "video"},
+    "evaluation": {"_version", "frequency", "naming", "video"},
     "video": {"clip"},
     "baselines": {
         *("adapters.base", "calibration", "clip", "fit", "frequency", "noise_level"),
@@ -31,7 +32,7 @@ ALLOWED = {
     },
     "fit": {"adapters.base"},
     "cascade": {
-        *("_version", "adapters", "calibration", "clip", "experiment"),
+        *("_version", "adapters", "calibration", "clip", "experiment", "naming"),
         *("refinement", "refiner", "video", "windows"),
     },
 }

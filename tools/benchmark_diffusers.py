@@ -8,11 +8,9 @@
 from __future__ import annotations
 
 import argparse
-import gc
-import json
 import sys
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +20,10 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
+from benchmarks.versus_stock import ITERATIONS, compare, lines, write_json  # noqa: E402
+
 import nc_refiner  # noqa: E402
 from nc_refiner.adapters.diffusers.loading import default_device, default_dtype, require_diffusers  # noqa: E402
-from nc_refiner.receipt import peak_memory_bytes  # noqa: E402
 
 Call = Callable[[], dict[str, Any]]
 
@@ -144,18 +143,6 @@ def wan(tiny: bool, device: torch.device, dtype: torch.dtype) -> tuple[Any, Call
 MODELS = {"sdxl-refiner": sdxl_refiner, "wan": wan}
 
 
-def _once(pipe: Any, call: Call, device: torch.device) -> tuple[float, int | None]:
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-        torch.cuda.reset_peak_memory_stats(device)
-    start = time.perf_counter()
-    pipe(**call(), generator=torch.Generator().manual_seed(0), output_type="pt")
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - start, peak_memory_bytes(device)
-
-
 def measure(name: str, tiny: bool, device: torch.device, dtype: torch.dtype, repeats: int) -> list[dict[str, Any]]:
     """Rows for stock and N = 1, 2, 3: the median of `repeats` calls, after one to warm up, taken in turn."""
     pipe, call = MODELS[name](tiny, device, dtype)
@@ -163,25 +150,16 @@ def measure(name: str, tiny: bool, device: torch.device, dtype: torch.dtype, rep
     network = getattr(pipe, "transformer", None) or pipe.unet
     evaluations: list[int] = []
     network.register_forward_pre_hook(lambda *_: evaluations.append(1))
-    subjects = {"stock": pipe, **{f"N={n}": nc_refiner.wrap(pipe, iterations=n, mode="in_loop") for n in (1, 2, 3)}}
-    _once(pipe, call, device)
-    seconds: dict[str, list[float]] = {label: [] for label in subjects}
-    rows: dict[str, dict[str, Any]] = {}
-    for _ in range(repeats):  # in turn, so that a drift of the machine meets all alike
-        for label, subject in subjects.items():
-            evaluations.clear()
-            taken, peak = _once(subject, call, device)
-            seconds[label].append(taken)
-            rows[label] = {"model": name, "run": label, "evaluations": len(evaluations), "peak_bytes": peak}
-    for label, row in rows.items():
-        row["seconds"] = round(sorted(seconds[label])[repeats // 2], 4)
-    base = rows["stock"]
-    for row in rows.values():
-        row["overhead_time"] = round(row["seconds"] / base["seconds"] - 1, 4)
-        row["overhead_evaluations"] = round(row["evaluations"] / base["evaluations"] - 1, 4)
-        known = row["peak_bytes"] is not None
-        row["overhead_memory"] = round(row["peak_bytes"] / base["peak_bytes"] - 1, 5) if known else None
-    return list(rows.values())
+
+    def run(subject: Any) -> int:
+        evaluations.clear()
+        subject(**call(), generator=torch.Generator().manual_seed(0), output_type="pt")
+        return len(evaluations)
+
+    calibrated = {f"N={n}": nc_refiner.wrap(pipe, iterations=n, mode="in_loop") for n in ITERATIONS if n}
+    subjects = {label: partial(run, subject) for label, subject in {"stock": pipe, **calibrated}.items()}
+    run(pipe)
+    return compare(subjects, device, repeats, {"model": name})
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -198,16 +176,11 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     rows = []
     for name in [options.only] if options.only else list(MODELS):
-        for row in measure(name, options.dry_run, device, default_dtype(device), max(1, options.repeats)):
-            rows.append(row)
-            memory = "–" if row["peak_bytes"] is None else f"{row['peak_bytes'] / 2**30:.2f} GiB"
-            sys.stdout.write(
-                f"{row['model']:<13}{row['run']:<7}{row['seconds']:>9.3f} s ({row['overhead_time']:+.1%})  "
-                f"{row['evaluations']} evaluations ({row['overhead_evaluations']:+.1%})  {memory}\n"
-            )
+        found = measure(name, options.dry_run, device, default_dtype(device), max(1, options.repeats))
+        sys.stdout.write(lines(found, "model"))
+        rows += found
     if options.json:
-        found = {"torch": torch.__version__, "device": str(device), "rows": rows}
-        options.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        write_json(options.json, device, rows)
     return 0
 
 

@@ -8,9 +8,7 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,10 +20,10 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from nc_refiner import NoiseCalibration, calibrate  # noqa: E402
+from benchmarks.versus_stock import lines, measure_adapter, write_json  # noqa: E402
+
 from nc_refiner.adapters.videocrafter import VideoCrafterAdapter  # noqa: E402
 from nc_refiner.adapters.videocrafter.checkout import build_network  # noqa: E402
-from nc_refiner.receipt import peak_memory_bytes  # noqa: E402
 
 
 class _TinyNetwork(torch.nn.Module):
@@ -69,41 +67,6 @@ class _Timed(torch.nn.Module):
         return output
 
 
-def measure(adapter: VideoCrafterAdapter, shape: tuple[int, ...], steps: int, strength: float) -> list[dict[str, Any]]:
-    """One row for stock and for N = 1, 2, 3, after one evaluation to warm up; `shape` is that of the latents."""
-    device, timesteps = adapter.device, adapter.timesteps(steps, strength)
-    condition = adapter.condition("a camel walking in the desert")
-    reference, noise = (torch.randn(shape, generator=torch.Generator().manual_seed(k)).to(device) for k in (0, 1))
-    level = adapter.noise_level(timesteps.first)
-    x_t = level.add_noise(reference, noise)
-    adapter.predict_x0(x_t, timesteps.first, condition)
-    rows = []
-    for iterations in range(4):
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-            torch.cuda.reset_peak_memory_stats(device)
-        before, start = adapter.evaluations, time.perf_counter()
-        done = calibrate(
-            x_t,
-            reference,
-            level,
-            lambda latents: adapter.predict_x0(latents, timesteps.first, condition),
-            NoiseCalibration(iterations=iterations),
-        )
-        adapter.denoise(done.x_t, timesteps, condition, generator=torch.Generator().manual_seed(2))
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        rows.append(
-            {
-                "run": f"N={iterations}" if iterations else "stock",
-                "seconds": round(time.perf_counter() - start, 4),
-                "evaluations": adapter.evaluations - before,
-                "peak_bytes": peak_memory_bytes(device),
-            }
-        )
-    return rows
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Command line; 0 when measured, 2 on bad input or where a GPU is wanted and there is none."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -125,16 +88,13 @@ def main(arguments: list[str] | None = None) -> int:
         network = _TinyNetwork() if given.dry_run else build_network(given.root, given.config)
         frames, width, side = (2, 8, (8, 8)) if given.dry_run else (16, 1024, (given.height // 8, given.width // 8))
         adapter = VideoCrafterAdapter(_Timed(network, frames, width).to(device), dtype=dtype)
-        rows = measure(adapter, (1, 4, frames, *side), given.steps, given.strength)
+        rows = measure_adapter(adapter, (1, 4, frames, *side), given.steps, given.strength, repeats=1)
     except (ValueError, FileNotFoundError, ImportError) as error:
         sys.stderr.write(f"benchmark_videocrafter: {error}\n")
         return 2
-    for row in rows:
-        memory = "–" if row["peak_bytes"] is None else f"{row['peak_bytes'] / 2**30:.2f} GiB"
-        sys.stdout.write(f"{row['run']:<6}{row['seconds']:>10.3f} s  {row['evaluations']:>4} evaluations  {memory}\n")
+    sys.stdout.write(lines(rows))
     if given.json:
-        found = {"torch": torch.__version__, "device": str(device), "dtype": str(dtype), "rows": rows}
-        given.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        write_json(given.json, device, rows, dtype=str(dtype))
     return 0
 
 

@@ -41,7 +41,7 @@ class CalibratedVideoToVideoPipeline(VideoToVideoPipeline):
     `calibration_trace` holds the content loss of the latest call.
     """
 
-    def __init__(self, model: str, calibrate_at: str = "network_input", **options: Any):
+    def __init__(self, model: str, calibrate_at: str = "x_t", **options: Any):
         at = check_calibrate_at(calibrate_at)
         ours = {f.name: options.pop(f.name) for f in fields(NoiseCalibration) if f.name in options}
         config = NoiseCalibration(**ours)

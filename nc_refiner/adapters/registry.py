@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+from ..naming import did_you_mean
 from .base import RefinerAdapter
 
 __all__ = ["available", "create", "diagnose", "parameters", "register", "summary"]
@@ -69,8 +69,7 @@ def _factory(name: str) -> Factory:
         else:
             point = _entry_points().get(name)
             if point is None:
-                near = difflib.get_close_matches(name, available(), n=1)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
+                hint = did_you_mean(name, available(), before="; ")
                 raise KeyError(f"unknown refiner {name!r}; available: {', '.join(available())}{hint}")
             _registered[name] = point.load()
     return _registered[name]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from ..naming import did_you_mean
 from .document import ConfigError, Document, Location
 
 __all__ = ["raise_unknown_key", "validated"]
@@ -45,8 +45,7 @@ def validated(model: type[BaseModel], data: dict[str, Any], document: Document, 
 def raise_unknown_key(document: Document, location: Location, allowed: Iterable[str]) -> None:
     """Raise `ConfigError` for the key at `location`, naming the nearest of `allowed`."""
     key, names = str(location[-1]), sorted(allowed)
-    near = difflib.get_close_matches(key, names, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}? " if near else ""
+    hint = did_you_mean(key, names, after=" ")
     owner = ".".join(str(part) for part in location[:-1])
     place = f" in {owner}" if owner else ""
     raise ConfigError(f"{document.where(location)}: unknown key {key!r}{place}; {hint}allowed: {', '.join(names)}")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+from ..naming import did_you_mean
 
 __all__ = ["DEFAULT", "METRICS", "Metric", "chosen"]
 
@@ -91,8 +92,7 @@ def chosen(names: Iterable[str]) -> tuple[str, ...]:
     wanted = [name.strip().lower().replace("-", "_") for name in names]
     for name in wanted:
         if name not in METRICS and name != "all":
-            near = difflib.get_close_matches(name, METRICS, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
+            hint = did_you_mean(name, METRICS, after=" ")
             raise ValueError(f"unknown metric {name!r}; {hint}there are: {', '.join(METRICS)}, or all")
     if not wanted:
         raise ValueError(f"no metric is named; there are: {', '.join(METRICS)}, or all")

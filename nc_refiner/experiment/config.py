@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from pathlib import Path
@@ -13,22 +12,16 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from ..adapters.registry import available
 from ..calibration import NoiseCalibration
+from ..naming import did_you_mean
 from ..refinement import RefineSettings
+from .measure import EVALUATED, FIDELITY, learned
 from .metrics import METRICS
 
 __all__ = ["ArmConfig", "ClipConfig", "ExperimentConfig", "Pieces", "load_config", "parse_limit"]
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-MEASURED = (
-    "mse",
-    "mse_low",
-    "ssim",
-    "psnr",
-    "spatial_frequency",
-    "content_loss",
-    "seconds",
-    "evaluations",
-)
+MEASURED = (*FIDELITY, "spatial_frequency", "content_loss", "seconds", "evaluations")
+"""Measured where the file names nothing: they need neither further packages nor weights."""
 CALIBRATION = ("iterations", "cutoff", "reuse_prediction", "tolerance")
 SETTINGS = (
     "prompt",
@@ -140,7 +133,9 @@ class ExperimentConfig(_Strict):
         arms: name → arm; at least two. `control` names the one the others are compared with.
         clips: at least one.
         seeds: whole numbers, or how many of them.
-        metrics: what is measured; with an original, `…_to_original` of the first four as well.
+        metrics: what is measured, by default `MEASURED`; further those of `nc_refiner.evaluation` that judge colour,
+            steadiness and looks (`EVALUATED`). With an original, `…_to_original` of mse, mse_low, ssim, psnr as well.
+        weights: where the weights of learned metrics lie: `clip`, `lpips`, `dover` → path, relative to the file.
         primary: the metric that decides.
         guardrails: metric → how much worse an arm may be: `1.2x` the control's, or an absolute amount.
         alpha: level of every interval and test.
@@ -157,6 +152,7 @@ class ExperimentConfig(_Strict):
     clips: list[Clip] = Field(min_length=1)
     seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**63)]], BeforeValidator(_seeds)] = Field([0], min_length=1)
     metrics: list[str] = list(MEASURED)
+    weights: dict[Literal["clip", "lpips", "dover"], str] = {}
     primary: str = "mse"
     guardrails: dict[str, str | float] = {}
     alpha: float = Field(0.05, gt=0, lt=0.5)
@@ -170,11 +166,16 @@ class ExperimentConfig(_Strict):
                 raise ValueError(f"arm {name!r}: names are letters, digits, dots, dashes and underscores")
         _known("control", self.control, list(self.arms))
         for metric in self.metrics:
-            _known("metric", metric, MEASURED)
+            _known("metric", metric, (*MEASURED, *EVALUATED))
+        for metric, weights in learned(self.metrics).items():
+            if weights not in self.weights:
+                raise ValueError(f"metric {metric!r} needs weights; say where they lie: weights: {{{weights}: PATH}}")
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError("a seed is given twice; every seed must be another")
         for name, what in (("primary", self.primary), *(("guardrail", metric) for metric in self.guardrails)):
-            _known(name, what, [*self.metrics, *(f"{metric}_to_original" for metric in self.metrics[:4])])
+            _known(
+                name, what, [*self.metrics, *(f"{metric}_to_original" for metric in self.metrics if metric in FIDELITY)]
+            )
         if METRICS[self.primary.removesuffix("_to_original")].better == "neither":
             raise ValueError(f"primary is {self.primary!r}, of which neither more nor less is better; choose another")
         for metric, limit in self.guardrails.items():
@@ -216,8 +217,7 @@ def parse_limit(metric: str, limit: str | float) -> tuple[Literal["ratio", "abso
 
 def _known(what: str, found: str, allowed: Any) -> None:
     if found not in allowed:
-        near = difflib.get_close_matches(found, allowed, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        hint = did_you_mean(found, allowed, before="; ")
         raise ValueError(f"{what} is {found!r}; allowed: {', '.join(allowed)}{hint}")
 
 
@@ -255,8 +255,7 @@ def _first(error: ValidationError) -> str:
         model: type[BaseModel] = next(
             (MODELS[part] for part in reversed(place[:-1]) if part in MODELS), ExperimentConfig
         )
-        near = difflib.get_close_matches(place[-1], model.model_fields, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"allowed: {', '.join(model.model_fields)}"
+        hint = did_you_mean(place[-1], model.model_fields) or f"allowed: {', '.join(model.model_fields)}"
         text = f"unknown key {where!r}; {hint}"
     elif found["type"] == "missing":
         text = f"{where!r} is missing"

@@ -15,11 +15,12 @@ from torch import Tensor
 
 from .. import video
 from ..adapters.registry import create
+from ..evaluation.meters import Models
 from ..receipt import versions
 from ..refinement import Refinement
 from ..video.atomic import write_text
 from .config import ExperimentConfig
-from .measure import measure
+from .measure import measure, require
 from .results import INPUT_CLIP, MANIFEST, record_path, trusted_record
 from .shared_encode import SharedEncode
 from .units import Source, Unit, sources
@@ -50,6 +51,7 @@ class OfflineRun:
 
     Raises:
         ValueError: bad clips or options, or a folder that holds another experiment.
+        ImportError, FileNotFoundError: a metric lacks its package or its weights.
     """
 
     def __init__(self, config: ExperimentConfig, base: Path, folder: Path, device: str | None = None):
@@ -57,6 +59,8 @@ class OfflineRun:
         self.sources = sources(config.clips, base)
         self._device = {"device": device} if device is not None else {}
         self._adapters: dict[str, SharedEncode] = {}
+        self._models = Models(**{name: base / path for name, path in config.weights.items()}, device=device or "cpu")
+        require(config.metrics, self._models)
         for name in config.arms:
             self._adapter(name)
         self.manifest = self._manifest()
@@ -165,7 +169,7 @@ class OfflineRun:
         run = Refinement(adapter, arm.calibration(), settings)
         output = _joined(run, unit.frames)
         receipt = run.receipt()
-        values = measure(config.metrics, unit.frames, output, unit.original, receipt)
+        values = measure(config.metrics, unit.frames, output, unit.original, receipt, self._models)
         if "content_loss" in config.metrics:
             values["content_loss"] = adapter.content_loss(self._cutoff())
         task.record.parent.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from ..baselines import BASELINES
 from ..evaluation.catalogue import DEFAULT, chosen
+from ..naming import did_you_mean
 
 __all__ = ["SweepConfig", "SweepPlan", "load_config"]
 
@@ -105,8 +105,7 @@ class SweepConfig(SweepPlan):
 
 
 def _near(name: str, known: Any) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""
+    return did_you_mean(name, known, before=" (", after=")")
 
 
 def load_config(path: Path) -> SweepConfig:

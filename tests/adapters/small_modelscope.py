@@ -12,6 +12,14 @@ from torch import Tensor, nn
 SCALE = 0.18215
 
 
+def waves(count: int) -> Tensor:
+    """`(count, 3, 80, 64)` in [0, 1]: waves that move."""
+    y, x = torch.meshgrid(torch.linspace(0, 1, 80), torch.linspace(0, 1, 64), indexing="ij")
+    return torch.stack(
+        [torch.stack([0.5 + 0.4 * torch.sin(9 * x + i), y, 0.5 + 0.3 * torch.cos(7 * y - i)]) for i in range(count)]
+    ).clamp(0, 1)
+
+
 def _filled(module: nn.Module, seed: int) -> nn.Module:
     draw = torch.Generator().manual_seed(seed)
     with torch.no_grad():

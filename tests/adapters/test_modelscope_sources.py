@@ -49,7 +49,7 @@ def test_text_decides_with_the_seed_and_nothing_global_moves(global_rng_untouche
     assert source.pipe.model.clip_encoder.device == torch.device("cpu")
 
 
-@pytest.mark.parametrize("size", [(100, 64), (64, 72), (32, 64)])
+@pytest.mark.parametrize("size", [(100, 64), (64, 72), (32, 64), (0, 64)])
 def test_sizes_the_network_cannot_take(size):
     with pytest.raises(ValueError, match="multiples of 64"):
         TextToVideo(pipe=_Text())("a camel", 1, height=size[0], width=size[1])

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
+from PIL import Image
 
 from nc_refiner.cascade import Stage, StageOptions, StageRequest, StageResult, register_stage
 from nc_refiner.cascade.stages import available_stages, registry, stage_class
@@ -170,28 +172,53 @@ def test_file_base(tmp_path):
         stage.check()
 
 
-def test_modelscope_base_calls_its_source(tmp_path, monkeypatch):
+@pytest.fixture
+def modelscope_asked(monkeypatch):
+    """What ModelScope's sources, replaced, were asked for."""
     asked = []
 
-    class TextToVideo:
+    class Source:
         def __init__(self, model, device=None):
-            asked.append((model, device))
+            asked.append((type(self).__name__, model, device))
 
-        def __call__(self, prompt, seed, **size):
-            asked.append((prompt, seed, size))
+        def __call__(self, prompt, seed, **options):
+            asked.append((prompt, seed, options))
             return VideoClip(moving(3, 64, 64), 8.0, prompt, seed)
 
     sources = ModuleType("nc_refiner.adapters.modelscope.sources")
-    sources.TextToVideo = TextToVideo
+    sources.TextToVideo = type("TextToVideo", (Source,), {})
+    sources.ImageToVideo = type("ImageToVideo", (Source,), {})
     package = ModuleType("nc_refiner.adapters.modelscope")
     monkeypatch.setitem(sys.modules, package.__name__, package)
     monkeypatch.setitem(sys.modules, sources.__name__, sources)
+    return asked
+
+
+def test_modelscope_base_calls_its_source(tmp_path, modelscope_asked):
     stage = made("base", "modelscope", model="folder", height=64, device="cpu")
     stage.load()
     assert len(stage.run(request_for(tmp_path)).clip) == 3
-    assert asked == [("folder", "cpu"), ("a camel", 3, {"height": 64})]
+    assert modelscope_asked == [("TextToVideo", "folder", "cpu"), ("a camel", 3, {"height": 64, "width": None})]
     with pytest.raises(ValueError, match="needs a prompt"):
         stage.run(request_for(tmp_path, prompt=None))
+
+
+def test_modelscope_base_from_pictures(tmp_path, modelscope_asked):
+    for name in ("second.png", "first.jpg"):
+        Image.new("RGB", (32, 48), "teal").save(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("x", encoding="utf-8")
+    stage = made("base", "modelscope_image", model="folder", image=str(tmp_path), device="cpu")
+    first, second = stage.sources()
+    assert (first.name, second.name) == ("first", "second")
+    stage.load()
+    result = stage.run(replace(request_for(tmp_path, prompt=None), source=second))
+    assert result.receipt["input"] == str(tmp_path / "second.png")
+    assert modelscope_asked == [("ImageToVideo", "folder", "cpu"), (None, 3, {"image": tmp_path / "second.png"})]
+    (tmp_path / "third.png").write_bytes(b"no picture")
+    with pytest.raises(ValueError, match=r"third\.png: is not a picture"):
+        stage.check()
+    with pytest.raises(ValueError, match=r"base\.image: .*absent does not exist; give a picture or a folder"):
+        made("base", "modelscope_image", image=str(tmp_path / "absent")).check()
 
 
 def test_diffusers_base_runs_a_saved_pipeline(tmp_path, monkeypatch):

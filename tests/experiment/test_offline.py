@@ -11,9 +11,12 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
+from nc_refiner.evaluation import clipped_shift, delta_e, flicker, saturation_shift, warping_error
 from nc_refiner.experiment.config import load_config
+from nc_refiner.experiment.measure import EVALUATED, learned, measure
 from nc_refiner.experiment.results import read_results
 
 from ..cli.conftest import PROGRAM, Call, call, contents  # noqa: F401
@@ -42,6 +45,56 @@ def steady(folder: Path) -> dict[tuple[str, int, str], dict[str, float]]:
     """Everything measured but times."""
     records = read_results(folder).records
     return {key: {m: v for m, v in r["metrics"].items() if m != "seconds"} for key, r in records.items()}
+
+
+UNLEARNED = [name for name in EVALUATED if not learned([name])]
+
+
+def test_colour_and_steadiness_are_what_evaluate_measures() -> None:
+    generator = torch.Generator().manual_seed(1)
+    reference = torch.rand(12, 3, 4, 5, generator=generator).repeat_interleave(8, 2).repeat_interleave(8, 3)
+    output = (0.7 * reference + 0.3 * torch.rand(reference.shape, generator=generator)).clamp(0, 1)
+    receipt = {"seconds": {"encode": 1.0, "denoise": 2.0}, "evaluations": {"denoise": 3}}
+    found = measure(UNLEARNED, reference, output, None, receipt)
+    assert list(found) == UNLEARNED == ["delta_e", "saturation_shift", "clipped_shift", "flicker", "warping_error"]
+    assert found["delta_e"] == pytest.approx(float(delta_e(reference, output).mean()))
+    assert found["saturation_shift"] == pytest.approx(float(saturation_shift(reference, output).mean()))
+    assert found["clipped_shift"] == pytest.approx(float(clipped_shift(reference, output).mean()))
+    assert found["flicker"] == pytest.approx(float(flicker(output).mean()))
+    assert found["warping_error"] == pytest.approx(float(warping_error(reference, output).nanmean()))
+    assert measure(UNLEARNED, reference[:1, :, :8], output[:1, :, :8], None, receipt).keys() == {
+        "delta_e", "saturation_shift", "clipped_shift"
+    }  # fmt: skip
+
+
+def test_an_experiment_measures_what_evaluate_does(call: Call, tmp_path: Path) -> None:  # noqa: F811
+    clips = [{"path": "demo", "max_frames": 2, "height": 80, "pieces": {"rows": 2, "columns": 2}}]
+    path = experiment(tmp_path, metrics=["mse", *UNLEARNED], clips=clips, guardrails={"flicker": "3x", "delta_e": 5})
+    out = tmp_path / "out"
+    assert call("ab", "run", path, "--output", out, "--quiet").code == 0
+    assert all(set(values) == {"mse", "mse_to_original", *UNLEARNED} for values in steady(out).values())
+    told = call("ab", "analyze", out)
+    assert told.code == 0 and "delta_e" in told.out, told.err
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"metrics": ["mse", "lpips"]}, "weights: {lpips: PATH}"),
+        ({"metrics": ["mse", "lpips"], "weights": {"lpips": "none.pth"}}, "none.pth"),
+        ({"metrics": ["mse", "delta"]}, "did you mean 'delta_e'?"),
+        ({"metrics": ["ssim", "seconds"], "primary": "seconds_to_original"}, "primary is 'seconds_to_original'"),
+    ],
+)
+def test_metrics_that_cannot_be_measured_are_refused_first(
+    call: Call,  # noqa: F811
+    tmp_path: Path,
+    changes: dict[str, object],
+    words: str,
+) -> None:
+    outcome = call("ab", "run", experiment(tmp_path, **changes), "--output", tmp_path / "out", "--quiet")
+    assert outcome.code == 2 and words in outcome.err and outcome.err.count("\n") == 1, outcome.err
+    assert not (tmp_path / "out").exists()
 
 
 def test_run_analyze_report_plan(call: Call, tmp_path: Path, global_rng_untouched: None) -> None:  # noqa: F811

@@ -13,13 +13,16 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import inspect, select, text
 
+from nc_refiner.experiment.analysis import Options, analyze
 from nc_refiner.experiment.observations import Exposure, Observation
 from nc_refiner.experiment.online.assignment import Assignment
+from nc_refiner.experiment.reading import Overrides, analyze_database
 from nc_refiner.experiment.store import Store, open_store
 from nc_refiner.experiment.store.journal import Journal
 from nc_refiner.experiment.store.recorder import Recorder
 from nc_refiner.experiment.store.records import Failure, Outcome, RequestRecord
 from nc_refiner.experiment.store.schema import TABLES, errors, measurements, metadata, requests
+from nc_refiner.experiment.summary import as_data
 
 
 def request(i: int, **changes) -> RequestRecord:
@@ -148,6 +151,25 @@ def test_a_row_the_database_refuses_holds_up_no_other(url):
     assert recorder.close() and recorder.rejected == 2
     assert sorted(o.value for o in open_store(url).observations("e")) == [1.0, 2.0]
     assert json.loads((folder / "rejected.txt").read_text())["row"][1]["id"] == "odd"
+
+
+def test_live_traffic_is_analysed_from_either_server(url):
+    recorder, observations, exposures = Recorder(Store(url)), [], []
+    for i in range(60):
+        arm = "nc" if i % 2 else "control"
+        loss, mse = 0.1 + i % 5 / 10, (1.0 if arm == "nc" else 2.0) + i % 7 / 10
+        recorder.put(request(i, given=Assignment(arm, "split", 0.5), served=arm, content_loss=(0.9, loss)))
+        recorder.put(Outcome("e", f"u{i}", arm, "mse", mse, 1000.0 + i))
+        for metric, value in (("seconds", 1.5), ("error", 0.0), ("content_loss", loss), ("mse", mse)):
+            observations.append(Observation("e", f"u{i}", arm, metric, value, None, None, 1000.0 + i))
+        exposures.append(Exposure("e", f"u{i}", arm, 1000.0 + i, 0.5))
+    assert recorder.close() and recorder.rejected == 0
+    found = analyze_database(url, "e", Overrides(primary="mse"))
+    expected = analyze(observations, Options("control", primary="mse", sequential=True), exposures)
+    theirs, ours = (sorted(as_data(a)["comparisons"], key=lambda c: c["metric"]) for a in (found, expected))
+    assert theirs == ours and [c["metric"] for c in ours] == ["content_loss", "error", "mse", "seconds"]
+    (mse,) = (c for c in found.comparisons if c.metric.name == "mse")
+    assert mse.verdict == "better" and mse.interval.high < 0
 
 
 def test_an_outage_over_a_restart_loses_and_doubles_nothing(postgres, tmp_path):

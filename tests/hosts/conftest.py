@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +14,7 @@ import torch
 from nc_refiner.clip import VideoClip
 from nc_refiner.video import write_clip
 
+from ..adapters.small_modelscope import waves
 from .operators import declare_torchvision_operators
 
 NEEDED = ("modelscope", "torchvision", "open_clip", "easydict", "torchsde", "datasets", "imageio_ffmpeg")
@@ -42,29 +42,62 @@ def ffmpeg(tmp_path_factory: pytest.TempPathFactory, modelscope_stack: None) -> 
 
 
 @pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory, modelscope_stack: None) -> Any:
-    """`folder` of a tiny model and the `pipe` over it; the host stretches to 80×64 while this lives."""
+def models(tmp_path_factory: pytest.TempPathFactory, modelscope_stack: None) -> Any:
+    """Folders of tiny models as the hub lays them out: `text`, `image` and `video`, which the host builds small while
+    this lives; it stretches clips to 80×64 meanwhile."""
+    from .tiny_modelscope import tiny_models, write_image_to_video, write_text_to_video, write_video_to_video
+
+    folder = tmp_path_factory.mktemp("models")
+    with tiny_models():
+        yield SimpleNamespace(
+            text=write_text_to_video(folder / "t2v"),
+            image=write_image_to_video(folder / "i2v"),
+            video=write_video_to_video(folder / "v2v"),
+        )
+
+
+@pytest.fixture(scope="session")
+def tiny(models: Any) -> Any:
+    """The `pipe` over the tiny video-to-video in `folder`, and the host's `cfg`."""
     from nc_refiner.adapters.modelscope.loading import load_pipeline
-    from nc_refiner.adapters.modelscope.stand_ins import missing_imports_stood_in
 
-    from .tiny_modelscope import tiny_parts, write_video_to_video
+    pipe = load_pipeline(str(models.video), device="cpu")
+    return SimpleNamespace(folder=models.video, pipe=pipe, cfg=pipe.model.cfg)
 
-    with missing_imports_stood_in():
-        import modelscope.models.multi_modal.video_to_video.video_to_video_model as host
-    assert "xformers.ops" not in sys.modules or find_spec("xformers") is not None
-    with tiny_parts():
-        folder = write_video_to_video(tmp_path_factory.mktemp("models") / "v2v")
-        pipe = load_pipeline(str(folder), device="cpu")
-        yield SimpleNamespace(folder=folder, pipe=pipe, cfg=host.cfg)
+
+class Counted:
+    """Counts evaluations of a network."""
+
+    def __init__(self, network: torch.nn.Module):
+        self.count = 0
+        self.handle = network.register_forward_hook(self._one)
+
+    def _one(self, *_: Any) -> None:
+        self.count += 1
+
+
+@pytest.fixture
+def counted(tiny: Any) -> Any:
+    """Counts the evaluations of the video-to-video network."""
+    counter = Counted(tiny.pipe.model.generator)
+    yield counter
+    counter.handle.remove()
 
 
 @pytest.fixture(scope="session")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A short real mp4 of 80×64 at 12 fps."""
-    y, x = torch.meshgrid(torch.linspace(0, 1, 80), torch.linspace(0, 1, 64), indexing="ij")
-    frames = torch.stack(
-        [torch.stack([0.5 + 0.4 * torch.sin(9 * x + i), y, 0.5 + 0.3 * torch.cos(7 * y - i)]) for i in range(3)]
-    ).clamp(0, 1)
     path = tmp_path_factory.mktemp("clip") / "in.mp4"
-    write_clip(VideoClip(frames, 12.0), path)
+    write_clip(VideoClip(waves(3), 12.0), path)
     return path
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two PNGs of 80×64."""
+    from PIL import Image
+
+    paths = [tmp_path_factory.mktemp("pictures") / name for name in ("first.png", "second.png")]
+    for frame, path in zip(waves(2), paths, strict=True):
+        Image.fromarray(frame.mul(255).byte().permute(1, 2, 0).numpy()).save(path)
+    return paths

@@ -1,4 +1,4 @@
-"""The real ModelScope pipelines on tiny weights, from mp4 to mp4."""
+"""The real video-to-video pipeline of ModelScope on tiny weights, from mp4 to mp4."""
 
 from __future__ import annotations
 
@@ -46,24 +46,6 @@ def run(pipe: Any, source: Path, target: Path) -> tuple[torch.Tensor, bytes]:
     finally:
         del vars(pipe)["forward"]
     return tensors[0], target.read_bytes()
-
-
-class Counted:
-    """Counts evaluations of a network."""
-
-    def __init__(self, network: torch.nn.Module):
-        self.count = 0
-        self.handle = network.register_forward_hook(self._one)
-
-    def _one(self, *_: Any) -> None:
-        self.count += 1
-
-
-@pytest.fixture
-def counted(tiny: Any) -> Any:
-    counter = Counted(tiny.pipe.model.generator)
-    yield counter
-    counter.handle.remove()
 
 
 def test_identity_evaluations_and_stock_again(tiny, source, tmp_path, ffmpeg, mode, counted):
@@ -222,25 +204,6 @@ def test_own_pipeline_name(tiny, source, tmp_path, monkeypatch):
     written = read_clip(target)
     assert len(written) == 3 and written.fps == pytest.approx(12.0)
     assert len(pipe.calibration_trace.content_loss) == 2
-
-
-def test_text_to_video_then_refined(tiny, tmp_path_factory):
-    from nc_refiner.adapters.modelscope.sources import TextToVideo
-
-    from .tiny_modelscope import tiny_text_to_video, write_text_to_video
-
-    with tiny_text_to_video():
-        base = TextToVideo(str(write_text_to_video(tmp_path_factory.mktemp("models") / "t2v")), device="cpu")
-    before = torch.get_rng_state()
-    clip = base("a dog", 4, height=64, width=64)
-    assert torch.equal(before, torch.get_rng_state())
-    assert clip.frames.shape == (4, 3, 64, 64) and clip.prompt == "a dog" and clip.seed == 4
-    assert float(clip.frames.std()) > 0.01
-    assert torch.equal(clip.frames, base("a dog", 4, height=64, width=64).frames)
-    assert not torch.equal(clip.frames, base("a dog", 5, height=64, width=64).frames)
-    refiner = CalibratedRefiner.from_name("modelscope", {"pipe": tiny.pipe}, iterations=1)
-    result = refiner(clip, prompt=clip.prompt, num_inference_steps=2, seed=1)
-    assert result.clip.frames.shape == clip.frames.shape and len(result.trace.content_loss) == 1
 
 
 def test_without_ffmpeg_it_says_so_before_the_work(tiny, source, tmp_path, monkeypatch, counted):

@@ -14,8 +14,11 @@ from unittest import mock
 import torch
 from torch import nn
 
-UNET = {"dim": 32, "dim_mult": [1, 1, 1, 1], "num_heads": 2, "head_dim": 16, "num_res_blocks": 1}
-VAE = {"ch": 32, "ch_mult": [1, 1, 1, 1], "num_res_blocks": 1}
+from nc_refiner.adapters.modelscope.stand_ins import missing_imports_stood_in
+
+UNET: dict[str, Any] = {"dim": 32, "dim_mult": [1, 1, 1, 1], "num_heads": 2, "head_dim": 16, "num_res_blocks": 1}
+VAE: dict[str, Any] = {"ch": 32, "ch_mult": [1, 1, 1, 1], "num_res_blocks": 1}
+CHECKPOINTS = {"ckpt_unet": "unet.pth", "ckpt_clip": "clip.bin", "ckpt_autoencoder": "vae.ckpt"}
 CLIP = {
     "embed_dim": 1024,
     "vision_cfg": {"image_size": 224, "layers": 1, "width": 64, "head_width": 32, "patch_size": 112},
@@ -39,57 +42,88 @@ def _autoencoder(network: nn.Module, path: Path) -> None:
     torch.save({"state_dict": state}, path)
 
 
-def _text_encoder(path: Path) -> None:
+def _clip(path: Path) -> None:
     import open_clip
 
-    with mock.patch.dict(open_clip.factory._MODEL_CONFIGS, {"ViT-H-14": CLIP}):
-        torch.manual_seed(5)
-        torch.save(open_clip.create_model("ViT-H-14", pretrained=None).state_dict(), path)
+    torch.manual_seed(5)
+    torch.save(open_clip.create_model("ViT-H-14", pretrained=None).state_dict(), path)
 
 
 @contextmanager
-def tiny_parts(size: tuple[int, int] = (80, 64)) -> Iterator[None]:
-    """Inside, the host builds its own classes at tiny sizes, and stretches clips to `size` instead of 720×1280."""
-    import modelscope.models.multi_modal.video_to_video.video_to_video_model as host
+def tiny_models() -> Iterator[None]:
+    """Inside, all three models are built of the host's own classes at tiny sizes; nothing else is another."""
     import open_clip
+
+    with missing_imports_stood_in():
+        import modelscope.models.multi_modal.image_to_video.modules
+        import modelscope.models.multi_modal.video_to_video.video_to_video_model  # noqa: F401
+    with (
+        mock.patch.dict(open_clip.factory._MODEL_CONFIGS, {"ViT-H-14": CLIP}),
+        _tiny_video_to_video(),
+        _tiny_text_to_video(),
+        _tiny_image_to_video(),
+    ):
+        yield
+
+
+@contextmanager
+def _tiny_video_to_video(size: tuple[int, int] = (80, 64)) -> Iterator[None]:
+    """The host stretches clips to `size` instead of 720×1280."""
+    import modelscope.models.multi_modal.video_to_video.video_to_video_model as host
 
     def stretch(video: torch.Tensor, size_asked: Any = None, **options: Any) -> torch.Tensor:
         return nn.functional.interpolate(video, size=size, mode=options["mode"])
 
     stand_in = SimpleNamespace(interpolate=lambda video, size, mode: stretch(video, size, mode=mode))
-    patches = (
+    with (
         mock.patch.object(host, "Vid2VidSDUNet", partial(host.Vid2VidSDUNet, **UNET)),
         mock.patch.object(host, "F", stand_in),
         mock.patch.dict(host.cfg.auto_encoder.ddconfig, VAE),
-        mock.patch.dict(open_clip.factory._MODEL_CONFIGS, {"ViT-H-14": CLIP}),
-    )
-    with patches[0], patches[1], patches[2], patches[3]:
+    ):
+        yield
+
+
+@contextmanager
+def _tiny_text_to_video() -> Iterator[None]:
+    """The size of its network stands in its folder; that of its VAE does not."""
+    from modelscope.models.multi_modal.video_synthesis import text_to_video_synthesis_model as host
+
+    real = host.AutoencoderKL
+    with mock.patch.object(host, "AutoencoderKL", lambda config, *rest: real({**config, **VAE}, *rest)):
+        yield
+
+
+@contextmanager
+def _tiny_image_to_video() -> Iterator[None]:
+    """Its model's own module is not imported here: under `nc_refiner` alone it can be."""
+    from modelscope.models.multi_modal.image_to_video.utils.config import cfg
+
+    with mock.patch.dict(cfg.UNet, UNET), mock.patch.dict(cfg.auto_encoder.ddconfig, VAE):
         yield
 
 
 def write_video_to_video(folder: Path, solver_mode: str = "fast") -> Path:
-    """A model folder for `pipeline('video-to-video', folder)`; call inside `tiny_parts`."""
+    """A model folder for `pipeline('video-to-video', folder)`; call inside `tiny_models`."""
     import modelscope.models.multi_modal.video_to_video.video_to_video_model as host
 
     folder.mkdir(parents=True, exist_ok=True)
     torch.save({"state_dict": filled(host.Vid2VidSDUNet(), 1).state_dict()}, folder / "unet.pth")
     dd = {**host.cfg.auto_encoder.ddconfig}
     _autoencoder(filled(host.AutoencoderKL(dd, 4), 2), folder / "vae.ckpt")
-    _text_encoder(folder / "clip.bin")
-    arguments = {"ckpt_unet": "unet.pth", "ckpt_clip": "clip.bin", "ckpt_autoencoder": "vae.ckpt"}
+    _clip(folder / "clip.bin")
     _configuration(
         folder,
         "video-to-video",
         "video-to-video-model",
         "video-to-video-pipeline",
-        {**arguments, "solver_mode": solver_mode, "seed": 3},
+        {**CHECKPOINTS, "solver_mode": solver_mode, "seed": 3},
         {"batch_size": 1, "target_fps": 8, "max_frames": 32, "latent_hei": 10, "latent_wid": 8},
     )
     return folder
 
 
 def write_text_to_video(folder: Path) -> Path:
-    """A model folder for `pipeline('text-to-video-synthesis', folder)`; call inside `tiny_text_to_video`."""
+    """A model folder for `pipeline('text-to-video-synthesis', folder)`; call inside `tiny_models`."""
     from modelscope.models.multi_modal.video_synthesis import text_to_video_synthesis_model as host
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -100,15 +134,14 @@ def write_text_to_video(folder: Path) -> Path:
     arguments = {("num_res_blocks" if name == "res_blocks" else name): value for name, value in shape.items()}
     network = filled(host.UNetSD(**arguments, temporal_attention=True), 7)
     torch.save(network.state_dict(), folder / "unet.pth")
-    _autoencoder(filled(host.AutoencoderKL(dict(_SD_VAE, **VAE), 4), 8), folder / "vae.ckpt")
-    _text_encoder(folder / "clip.bin")
+    _autoencoder(filled(host.AutoencoderKL(_SD_VAE, 4), 8), folder / "vae.ckpt")
+    _clip(folder / "clip.bin")
     _configuration(
         folder,
         "text-to-video-synthesis",
         "latent-text-to-video-synthesis",
         "latent-text-to-video-synthesis",
-        {"ckpt_unet": "unet.pth", "ckpt_clip": "clip.bin", "ckpt_autoencoder": "vae.ckpt", "max_frames": 4,
-         "tiny_gpu": 0},
+        {**CHECKPOINTS, "max_frames": 4, "tiny_gpu": 0},
         {**{f"unet_{name}": value for name, value in shape.items()}, "temporal_attention": "True",
          "num_timesteps": 1000, "mean_type": "eps", "var_type": "fixed_small", "loss_type": "mse"},
     )  # fmt: skip
@@ -117,22 +150,28 @@ def write_text_to_video(folder: Path) -> Path:
 
 _SD_VAE = {
     "double_z": True, "z_channels": 4, "resolution": 256, "in_channels": 3, "out_ch": 3, "attn_resolutions": [],
-    "dropout": 0.0,
+    "dropout": 0.0, **VAE,
 }  # fmt: skip
 
 
-@contextmanager
-def tiny_text_to_video() -> Iterator[None]:
-    """Inside, the text-to-video model builds its VAE and text encoder at tiny sizes."""
-    import open_clip
-    from modelscope.models.multi_modal.video_synthesis import text_to_video_synthesis_model as host
+def write_image_to_video(folder: Path) -> Path:
+    """A model folder for `pipeline('image-to-video', folder)`, 4 frames of 64×128; call inside `tiny_models`."""
+    from modelscope.models.multi_modal.image_to_video.modules import AutoencoderKL, Img2VidSDUNet
+    from modelscope.models.multi_modal.image_to_video.utils.config import cfg
 
-    real = host.AutoencoderKL
-    with (
-        mock.patch.object(host, "AutoencoderKL", lambda config, *rest: real({**config, **VAE, "dropout": 0.0}, *rest)),
-        mock.patch.dict(open_clip.factory._MODEL_CONFIGS, {"ViT-H-14": CLIP}),
-    ):
-        yield
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.save({"state_dict": filled(Img2VidSDUNet(**cfg.UNet), 11).state_dict()}, folder / "unet.pth")
+    _autoencoder(filled(AutoencoderKL({**cfg.auto_encoder.ddconfig}, 4), 12), folder / "vae.ckpt")
+    _clip(folder / "clip.bin")
+    _configuration(
+        folder,
+        "image-to-video",
+        "image-to-video-model",
+        "image-to-video-task-pipeline",
+        {**CHECKPOINTS, "seed": 3},
+        {"batch_size": 1, "target_fps": 8, "max_frames": 4, "latent_hei": 8, "latent_wid": 16},
+    )
+    return folder
 
 
 def _configuration(

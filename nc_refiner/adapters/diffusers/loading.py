@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 from types import ModuleType
 from typing import Any
 
 import torch
 
+from ..attention import has_xformers_kernel
 from ..base import RefinerAdapter
 from ..registry import register
 
@@ -59,12 +58,7 @@ def use_xformers(pipe: Any, device: torch.device) -> bool:
     Its presence alone says nothing: it imports on machines it has no kernel for. PyTorch's own attention stays
     otherwise. Returns whether it was switched.
     """
-    if device.type != "cuda" or importlib.util.find_spec("xformers") is None:
-        return False
-    probe = torch.zeros(1, 8, 1, 32, device=device, dtype=torch.float16)
-    try:
-        importlib.import_module("xformers.ops").memory_efficient_attention(probe, probe, probe)
-    except (ImportError, NotImplementedError, RuntimeError):
+    if device.type != "cuda" or not has_xformers_kernel(device, torch.float16, head_dim=32):
         return False
     pipe.enable_xformers_memory_efficient_attention()
     return True

@@ -16,7 +16,7 @@ from .host import check_pipeline, runnable, unwrap
 from .randomness import drawing_from
 from .solving import CalibrateAt, check_calibrate_at, estimate_x0, level_at, run_solver
 
-__all__ = ["ModelScopeAdapter"]
+__all__ = ["DEFAULT_STEPS", "ModelScopeAdapter", "check_size"]
 
 Solver = Literal["dpmpp_2m_sde", "heun"]
 LATENT_SCALE = 0.18215
@@ -35,6 +35,15 @@ def _version() -> str | None:
         return None
 
 
+def check_size(count: int, height: int, width: int) -> None:
+    """Raise ValueError for a clip that the network cannot take as it is: frames, and pixels."""
+    if count < 2 or height < MIN_HEIGHT or width < MIN_WIDTH or height % 64 != 16 or width % 64:
+        raise ValueError(
+            f"the clip is {count} frames of {height}×{width}; this model takes at least 2 frames of heights 80, 144, "
+            "208, … (64·n + 16) and widths 64, 128, 192, …"
+        )
+
+
 class ModelScopeAdapter(RefinerAdapter):
     """A `pipeline('video-to-video', …)` of ModelScope, at any legal size and start, with explicit randomness.
 
@@ -45,8 +54,8 @@ class ModelScopeAdapter(RefinerAdapter):
         pipe: the pipeline; a wrapped one is unwrapped first. Attention without a kernel on its device becomes
             PyTorch's own; nothing else of it is changed.
         solver: `dpmpp_2m_sde` (the host's fast mode) or `heun`; None is what the model is configured for.
-        calibrate_at: `network_input` asks for x̂₀ at `σ·x_t`, which is what the host's solver feeds its network first;
-            `x_t` asks at the noisy latents themselves. `docs/modelscope_solvers.md` compares the two.
+        calibrate_at: `x_t` asks for x̂₀ at the noisy latents themselves; `network_input` at `σ·x_t`, which is what the
+            host's solver feeds its network first. `docs/modelscope_solvers.md` compares the two.
 
     Raises:
         ValueError: not such a pipeline, unknown options, or half precision on a CPU.
@@ -55,7 +64,7 @@ class ModelScopeAdapter(RefinerAdapter):
     name = "modelscope"
     owns_trajectory = True
 
-    def __init__(self, pipe: Any, solver: str | None = None, calibrate_at: str = "network_input"):
+    def __init__(self, pipe: Any, solver: str | None = None, calibrate_at: str = "x_t"):
         pipe = unwrap(pipe)
         check_pipeline(pipe)
         self.pipe, self.model = pipe, pipe.model
@@ -87,12 +96,7 @@ class ModelScopeAdapter(RefinerAdapter):
         Raises:
             ValueError: a size or a number of frames the model cannot take.
         """
-        count, _, height, width = frames.shape
-        if count < 2 or height < MIN_HEIGHT or width < MIN_WIDTH or height % 64 != 16 or width % 64:
-            raise ValueError(
-                f"the clip is {count} frames of {height}×{width}; this model takes at least 2 frames of heights 80, "
-                "144, 208, … (64·n + 16) and widths 64, 128, 192, …"
-            )
+        check_size(len(frames), *frames.shape[2:])
         mean, std = (torch.tensor(values).view(3, 1, 1) for values in (self.model.cfg.mean, self.model.cfg.std))
         latents = []
         with torch.no_grad():

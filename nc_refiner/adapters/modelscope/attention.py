@@ -14,10 +14,12 @@ from ..attention import has_xformers_kernel
 __all__ = ["use_sdpa_where_needed"]
 
 _NAME = "MemoryEfficientCrossAttention"
+_MAX_BATCH = 16_384
+"""Heads times sequences at once where the host's module names no `max_bs`; image-to-video's does not."""
 
 
 def _forward(module: Any, x: Tensor, context: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
-    """`softmax(q·kᵀ/√d)·v` over `(B, L, heads · dim_head)`, as the host does, in chunks of its `max_bs` heads."""
+    """`softmax(q·kᵀ/√d)·v` over `(B, L, heads · dim_head)`, as the host does, at most `max_bs` heads at once."""
     if mask is not None:
         raise NotImplementedError("this attention takes no mask, as the host's own does not")
     source = x if context is None else context
@@ -25,7 +27,7 @@ def _forward(module: Any, x: Tensor, context: Tensor | None = None, mask: Tensor
         projected.unflatten(2, (module.heads, module.dim_head)).transpose(1, 2)
         for projected in (module.to_q(x), module.to_k(source), module.to_v(source))
     )
-    size = max(1, module.max_bs // module.heads)
+    size = max(1, getattr(module, "max_bs", _MAX_BATCH) // module.heads)
     parts = [
         F.scaled_dot_product_attention(*part)
         for part in zip(query.split(size), key.split(size), value.split(size), strict=True)

@@ -87,14 +87,14 @@ def _stamp(path: Any) -> tuple[int, int] | None:
     return found.st_mtime_ns, found.st_ino
 
 
-def wrap(pipe: Any, config: NoiseCalibration, *, calibrate_at: str = "network_input") -> Any:
+def wrap(pipe: Any, config: NoiseCalibration, *, calibrate_at: str = "x_t") -> Any:
     """A calibrated twin of `pipe`: a shallow copy that shares its networks; the call and its output are the same.
 
     Args:
         pipe: `pipeline('video-to-video', …)`; stays as it is but for attention without a kernel on its device, which
             becomes PyTorch's own. An already wrapped one is wrapped anew.
         config: how to calibrate.
-        calibrate_at: `network_input` (σ·x_t, what the host's solver feeds its network first) or `x_t`.
+        calibrate_at: `x_t`, or `network_input` (σ·x_t, what the host's solver feeds its network first).
 
     The host's use of the global generators is unchanged. A call raises FileNotFoundError before the work where ffmpeg
     is missing, and RuntimeError where no video came out; the host itself returns a path to nothing.
@@ -117,7 +117,7 @@ def unwrap(pipe: Any) -> Any:
 
 
 @contextmanager
-def calibrated(pipe: Any, config: NoiseCalibration, *, calibrate_at: str = "network_input") -> Iterator[Any]:
+def calibrated(pipe: Any, config: NoiseCalibration, *, calibrate_at: str = "x_t") -> Iterator[Any]:
     """Inside the block `pipe` itself is calibrated; afterwards its attributes are what they were. Blocks may nest.
 
     Arguments and errors as `wrap`. Yields `pipe`.

@@ -11,7 +11,7 @@ from ..registry import register
 from .attention import use_sdpa_where_needed
 from .diagnosis import require_modelscope
 from .randomness import random_state_kept
-from .stand_ins import missing_imports_stood_in
+from .stand_ins import missing_imports_stood_in, name_schedule
 
 __all__ = ["MODEL", "build_pipeline", "dtype_for", "load_pipeline"]
 
@@ -53,6 +53,8 @@ def build_pipeline(task: str, model: str, device: torch.device | str | None = No
     with missing_imports_stood_in(), random_state_kept():
         from modelscope.pipelines import pipeline
 
+        if task == "image-to-video":
+            name_schedule()
         return pipeline(task, model, device=name)
 
 

@@ -1,7 +1,8 @@
-"""Packages the host imports and does not need: stand-ins for those that are missing, while it is imported."""
+"""What the host imports and cannot find: stand-ins for packages it does not need, a second name for a misspelt file."""
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
-__all__ = ["missing_imports_stood_in"]
+__all__ = ["missing_imports_stood_in", "name_schedule"]
 
 
 def _refuses(name: str) -> Any:
@@ -62,3 +63,13 @@ def missing_imports_stood_in() -> Iterator[None]:
         for name, module in inserted.items():
             if sys.modules.get(name) is module:
                 del sys.modules[name]
+
+
+def name_schedule() -> None:
+    """Let the host's image-to-video import `schedule` from a folder where the file is called `shedule.py`.
+
+    Call it inside `missing_imports_stood_in`. Where a release has `schedule.py`, that one is used.
+    """
+    folder = "modelscope.models.multi_modal.image_to_video.utils"
+    if f"{folder}.schedule" not in sys.modules and find_spec(f"{folder}.schedule") is None:
+        sys.modules[f"{folder}.schedule"] = importlib.import_module(f"{folder}.shedule")

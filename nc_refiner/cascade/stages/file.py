@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,7 +13,7 @@ from ...video.sidecar import read_sidecar
 from .base import Source, Stage, StageOptions, StageRequest, StageResult
 from .registry import register_stage
 
-__all__ = ["FileOptions", "FileStage"]
+__all__ = ["FileOptions", "FileStage", "files_at"]
 
 SUFFIXES = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".gif", ".png", ".jpg", ".jpeg"}
 
@@ -35,6 +36,23 @@ class FileOptions(StageOptions):
     height: Annotated[int, Field(ge=16, le=16384)] | None = None
 
 
+def files_at(path: str, key: str, what: str, suffixes: Collection[str]) -> list[Path]:
+    """The file at `path`; or, of a folder, the files whose names end in one of `suffixes`, in the order of their names.
+
+    Raises:
+        ValueError: nothing there; the message names the option `key` and `what` is wanted.
+    """
+    place = Path(path)
+    if not place.is_dir():
+        if not place.exists():
+            raise ValueError(f"{key}: {place} does not exist; give a {what} or a folder of {what}s")
+        return [place]
+    found = sorted(file for file in place.iterdir() if file.suffix.lower() in suffixes and file.is_file())
+    if not found:
+        raise ValueError(f"{key}: the folder {place} holds no {what} ({', '.join(sorted(suffixes))})")
+    return found
+
+
 @register_stage("base", "file")
 class FileStage(Stage):
     """Reads a clip, or every clip of a folder in the order of their names."""
@@ -47,15 +65,7 @@ class FileStage(Stage):
             probe(source.path)
 
     def sources(self) -> list[Source]:
-        path = Path(self.options.path)
-        if not path.is_dir():
-            if not path.exists():
-                raise ValueError(f"base.path: {path} does not exist; give a video or a folder of videos")
-            return [self._source(path)]
-        found = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file())
-        if not found:
-            raise ValueError(f"base.path: the folder {path} holds no video ({', '.join(sorted(SUFFIXES))})")
-        return [self._source(file) for file in found]
+        return [self._source(file) for file in files_at(self.options.path, "base.path", "video", SUFFIXES)]
 
     def _source(self, path: Path) -> Source:
         if self.options.prompt_from == "name":

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import TypeVar
 
+from ...naming import did_you_mean
 from .base import KINDS, Kind, Stage
 
 __all__ = ["BUILT_IN", "available_stages", "register_stage", "stage_class", "unknown_name"]
@@ -20,6 +20,7 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
         "embedded": "embedded",
         "file": "file",
         "modelscope": "modelscope",
+        "modelscope_image": "modelscope",
     },
     "interpolation": {"blend": "blend", "flow": "flow", "rife": "rife"},
     "refiner": {"ab": "ab", "nc": "refine", "sdedit": "refine"},
@@ -81,6 +82,5 @@ def stage_class(kind: Kind, name: str) -> type[Stage]:
 def unknown_name(what: str, name: object, known: Iterable[str]) -> ValueError:
     """The error for a name that is not among `known`: names the nearest, and what is allowed."""
     names = sorted(known)
-    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}? " if near else ""
+    hint = did_you_mean(name, names, after=" ")
     return ValueError(f"there is no {what} {name!r}; {hint}allowed: {', '.join(names)}")

@@ -1,0 +1,18 @@
+"""What a mistyped name may have meant."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = ["did_you_mean"]
+
+
+def did_you_mean(name: object, known: Iterable[str], before: str = "", after: str = "") -> str:
+    """A question naming the one of `known` that is nearest to `name`, between `before` and `after`; "" if none is near.
+
+    >>> did_you_mean("ssmi", ["mse", "ssim"], before="; ")
+    "; did you mean 'ssim'?"
+    """
+    near = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
+    return f"{before}did you mean {near[0]!r}?{after}" if near else ""
