@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from . import ab_store, ab_study
-from .ab_options import Alpha, Control, Json, directions, numbers, texts
+from .ab_options import Alpha, Control, Json, check_alpha, directions, numbers, texts
 from .progress import progress
 
 __all__ = ["ab"]
@@ -88,8 +88,7 @@ def analyze(
     from ..experiment.reading import Overrides, analyze_database, analyze_folder, is_database
     from ..experiment.summary import as_data, as_lines
 
-    if alpha is not None and not 0 < alpha < 0.5:
-        raise ValueError(f"--alpha is {alpha:g}; it must lie in (0, 0.5), usually 0.05")
+    check_alpha(alpha)
     overrides = Overrides(
         control=control,
         primary=primary,

@@ -7,11 +7,17 @@ from typing import Annotated, Any
 
 import typer
 
-__all__ = ["Alpha", "Control", "Json", "directions", "numbers", "texts"]
+__all__ = ["Alpha", "Control", "Json", "check_alpha", "directions", "numbers", "texts"]
 
 Alpha = Annotated[float | None, typer.Option(help="Level of intervals and tests, in (0, 0.5) (default 0.05).")]
 Control = Annotated[str | None, typer.Option(help="Name of the control arm.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
+
+
+def check_alpha(alpha: float | None) -> None:
+    """ValueError unless `alpha` is None or in (0, 0.5)."""
+    if alpha is not None and not 0 < alpha < 0.5:
+        raise ValueError(f"--alpha is {alpha:g}; it must lie in (0, 0.5), usually 0.05")
 
 
 def texts(option: str, given: list[str] | None) -> dict[str, str]:

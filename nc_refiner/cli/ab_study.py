@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .ab_options import Alpha, Control, Json
+from .ab_options import Alpha, Control, Json, check_alpha
 
 if TYPE_CHECKING:
     from ..experiment.study.serve import Served
@@ -91,8 +91,7 @@ def study_results(
     from ..experiment.study.reading import analyze_study
     from ..experiment.study.summary import as_data, as_lines
 
-    if alpha is not None and not 0 < alpha < 0.5:
-        raise ValueError(f"--alpha is {alpha:g}; it must lie in (0, 0.5), usually 0.05")
+    check_alpha(alpha)
     analysis = analyze_study(place, name, control=control, alpha=0.05 if alpha is None else alpha)
     if as_json:
         typer.echo(json.dumps(as_data(analysis), indent=2, allow_nan=False))

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from ..evaluation import FidelityMeter, catalogue, delta_e, motion_of
+from ..evaluation.measure import BLOCK_FRAMES
 from ..evaluation.meters import Models, PairMeter
+from ..evaluation.temporal import MIN_FLOW_SIDE
 from .metrics import TO_ORIGINAL
 
 __all__ = ["EVALUATED", "FIDELITY", "learned", "measure", "require"]
@@ -19,8 +21,7 @@ FIDELITY = ("mse", "mse_low", "ssim", "psnr")
 EVALUATED = tuple(name for name in catalogue.METRICS if name not in {*FIDELITY, "spatial_frequency"})
 """Metrics of `nc_refiner.evaluation` beyond those that every experiment measures."""
 WEIGHTS = {"lpips": "lpips", "clip_iqa": "clip", "dover": "dover"}
-MIN_SIDE = {"warping_error": 16}
-BLOCK_FRAMES = 16
+MIN_SIDE = {"warping_error": MIN_FLOW_SIDE}
 
 
 def learned(wanted: Iterable[str]) -> dict[str, str]:
@@ -40,7 +41,7 @@ def require(wanted: Iterable[str], models: Models) -> None:
         FileNotFoundError, ValueError: weights are missing or not such weights.
     """
     wanted = set(wanted)
-    grey = torch.full((2, 3, 16, 16), 0.5)
+    grey = torch.full((2, 3, MIN_FLOW_SIDE, MIN_FLOW_SIDE), 0.5)
     if "delta_e" in wanted:
         delta_e(grey, grey)
     if "warping_error" in wanted:

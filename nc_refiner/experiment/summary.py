@@ -9,6 +9,7 @@ from typing import Any
 from .analysis import Analysis, Comparison
 from .conclusion import conclude, number, span
 from .estimate import Interval
+from .tables import aligned
 
 __all__ = ["as_data", "as_lines"]
 
@@ -109,9 +110,7 @@ def as_lines(analysis: Analysis) -> Iterator[str]:
                 c.verdict,
             )
         )
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+    yield from aligned(rows)
     if analysis.guardrails:
         yield ""
     for rail in analysis.guardrails:

@@ -137,13 +137,12 @@ def analyze_votes(
         raise ValueError(f"--control {control!r} is no arm of the study; its arms are {', '.join(study.arms)}")
     ordered = [control, *(arm for arm in study.arms if arm != control)]
     pairs = [(arm, other) for other, arm in combinations(ordered, 2)]
-    pairs_per_rater = len(pairs) * len(study.items)
     return StudyAnalysis(
         study=study.name,
         arms=study.arms,
         control=control,
         alpha=alpha,
-        comparisons=pairs_per_rater,
+        comparisons=study.comparisons,
         raters=_finished(votes),
         votes=len(votes),
         preferences=_preferences(votes, pairs, alpha),

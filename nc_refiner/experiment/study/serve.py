@@ -15,7 +15,7 @@ from ..store import open_store
 from .clips import read_material
 from .playable import Playable, playable
 
-__all__ = ["DATABASE", "Served", "serve"]
+__all__ = ["DATABASE", "Served", "is_loopback", "serve"]
 
 DATABASE = "study.db"
 """Votes are kept in this file of the folder unless another store is given."""
@@ -89,9 +89,10 @@ def serve(
                 timeout_graceful_shutdown=3,
             )
             if ready is not None:
-                pairs = len(study.arms) * (len(study.arms) - 1) // 2 * len(material.items)
                 urls = tuple(f"http://{_bracketed(shown)}:{chosen}/" for shown in _shown(host, hosts))
-                ready(Served(study.name, urls, database.name, pairs, tuple(_notes(material.skipped, clips))))
+                ready(
+                    Served(study.name, urls, database.name, study.comparisons, tuple(_notes(material.skipped, clips)))
+                )
             uvicorn.Server(config).run(sockets=[listener])
 
 

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ..estimate import MINIMUM_UNITS
+from ..tables import aligned
 from .analysis import Preference, Share, StudyAnalysis
 from .clustered import MINIMUM_RATERS
 from .questions import QUESTIONS
@@ -111,9 +112,7 @@ def as_lines(analysis: StudyAnalysis) -> Iterator[str]:
                 _p(p.p_clustered_adjusted) if grouped is not None else "–",
             )
         )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        yield "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+    yield from aligned(rows)
     yield ""
     for strengths in analysis.strengths:
         listed = ", ".join(f"{arm} {value:+.2f}" for arm, value in strengths.strengths.items())

@@ -6,6 +6,7 @@ import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import comb
 from typing import Any
 
 from ..store.database import Store
@@ -33,6 +34,11 @@ class Study:
     items: Mapping[str, str]
     seed: int
     secret: str
+
+    @property
+    def comparisons(self) -> int:
+        """How many comparisons each rater is asked for: every two arms on every item."""
+        return comb(len(self.arms), 2) * len(self.items)
 
 
 @dataclass(frozen=True)
