@@ -103,7 +103,7 @@ setup(
         "nc_refiner.assets": ["*.mp4"],
         "nc_refiner.evaluation": ["templates/*"],
         "nc_refiner.experiment.store.migrations": ["script.py.mako", "versions/*.py"],
-        "nc_refiner.experiment": ["templates/*"],
+        "nc_refiner.experiment.reports": ["templates/*"],
         "nc_refiner.experiment.study": ["page/*"],
         "nc_refiner.adapters.embedded": ["*.safetensors", "MODEL_CARD.md"],
     },

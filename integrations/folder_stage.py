@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from nc_refiner.cascade.config import stage_options
-from nc_refiner.cascade.document import ConfigError, Document, read_document
-from nc_refiner.cascade.problems import raise_unknown_key
 from nc_refiner.cascade.refiners import build_refiner
 from nc_refiner.cascade.stages.refine import RefineOptions
-from nc_refiner.receipt import write_receipt
+from nc_refiner.config.document import ConfigError, Document, read_document
+from nc_refiner.config.problems import raise_unknown_key
 from nc_refiner.refiner import CalibratedRefiner
+from nc_refiner.refining.receipt import write_receipt
 from nc_refiner.video import FrameWriter, VideoError, read_clip
 
 __all__ = ["Job", "main", "refine_folder", "refiner_options"]

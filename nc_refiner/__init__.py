@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from .calibration import Calibrated, CalibrationTrace, NoiseCalibration, calibrate, calibration_steps
     from .clip import VideoClip
     from .noise_level import NoiseLevel
-    from .refinement import RefineSettings
     from .refiner import CalibratedRefiner, RefinedClip
+    from .refining.run import RefineSettings
     from .wrapping import calibrated, unwrap, wrap
 
 _HOMES = {
@@ -26,7 +26,7 @@ _HOMES = {
     "CalibrationTrace": "calibration",
     "NoiseCalibration": "calibration",
     "NoiseLevel": "noise_level",
-    "RefineSettings": "refinement",
+    "RefineSettings": "refining.run",
     "RefinedClip": "refiner",
     "VideoClip": "clip",
     "calibrate": "calibration",

@@ -14,7 +14,7 @@ from .adapters.base import RefinerAdapter
 from .adapters.registry import create
 from .calibration import CalibrationTrace, NoiseCalibration
 from .clip import VideoClip
-from .refinement import Refinement, RefineSettings
+from .refining.run import Refinement, RefineSettings
 
 __all__ = ["CalibratedRefiner", "RefinedClip"]
 

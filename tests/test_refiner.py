@@ -9,8 +9,8 @@ import torch
 
 from nc_refiner import CalibratedRefiner, NoiseCalibration, RefineSettings, VideoClip
 from nc_refiner.evaluation import mse
-from nc_refiner.receipt import read_receipt, write_receipt
-from nc_refiner.windows import frame_noise
+from nc_refiner.refining.receipt import read_receipt, write_receipt
+from nc_refiner.refining.windows import frame_noise
 
 STEPS = {"strength": 0.4, "num_inference_steps": 10}
 

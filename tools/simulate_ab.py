@@ -18,10 +18,16 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from nc_refiner.experiment.analysis import Options, analyze
-from nc_refiner.experiment.observations import Observation
-from nc_refiner.experiment.power import plan
-from nc_refiner.experiment.sequential import Band, difference_band, mean_band, mixing_scale, rate_difference_band
+from nc_refiner.experiment.statistics.analysis import Options, analyze
+from nc_refiner.experiment.statistics.confidence_sequences import (
+    Band,
+    difference_band,
+    mean_band,
+    mixing_scale,
+    rate_difference_band,
+)
+from nc_refiner.experiment.statistics.observations import Observation
+from nc_refiner.experiment.statistics.power import plan
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Draw = Callable[[np.random.Generator, int], Array]

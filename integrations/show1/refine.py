@@ -15,7 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from integrations.folder_stage import Job, main, need
-from nc_refiner.cascade.document import ConfigError, Document
+from nc_refiner.config.document import ConfigError, Document
 
 __all__ = ["KEYS", "plan"]
 

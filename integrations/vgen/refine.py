@@ -17,7 +17,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from integrations.folder_stage import Job, main, need
-from nc_refiner.cascade.document import ConfigError, Document
+from nc_refiner.config.document import ConfigError, Document
 
 __all__ = ["file_stem", "plan"]
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import nc_refiner
 from nc_refiner.adapters.videocrafter import VideoCrafterAdapter
+from nc_refiner.files import write_text
 from nc_refiner.video import read_clip, write_clip
-from nc_refiner.video.atomic import write_text
 
 __all__ = ["main", "refine_folder"]
 

@@ -12,10 +12,10 @@ from torch import Tensor
 from ..adapters.base import RefinerAdapter
 from ..calibration import CalibrationTrace, NoiseCalibration, calibrate
 from ..clip import VideoClip
-from ..receipt import peak_memory_bytes, versions
-from ..refinement import Refinement, RefineSettings
 from ..refiner import RefinedClip
-from ..windows import sliding
+from ..refining.receipt import peak_memory_bytes, versions
+from ..refining.run import Refinement, RefineSettings
+from ..refining.windows import sliding
 from .ilvr import ilvr
 from .inversion import invert
 from .matched import matched_sdedit

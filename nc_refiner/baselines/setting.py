@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from ..adapters.base import RefinerAdapter, Timesteps
-from ..fit import Fit, fit
 from ..frequency import LowPass
 from ..noise_level import NoiseLevel
-from ..windows import frame_noise
+from ..refining.fit import Fit, fit
+from ..refining.windows import frame_noise
 
 __all__ = ["Encoded", "Setting", "content_loss", "encoded"]
 

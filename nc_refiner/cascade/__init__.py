@@ -1,7 +1,7 @@
 """Cascades: base generation → frame interpolation → refiner, from one YAML file."""
 
+from ..config.document import ConfigError
 from .config import CascadeConfig, load_config, parse_config
-from .document import ConfigError
 from .runner import CascadeRunner
 from .stages import Stage, StageOptions, StageRequest, StageResult, register_stage
 

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from .document import ConfigError, Document, read_document
-from .overrides import apply_overrides
-from .problems import raise_unknown_key, validated
+from ..config.document import ConfigError, Document, read_document
+from ..config.overrides import apply_overrides
+from ..config.problems import raise_unknown_key, validated
 from .stages.base import KINDS, Kind, StageOptions
 from .stages.registry import available_stages, stage_class, unknown_name
 

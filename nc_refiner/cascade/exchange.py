@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from ..clip import VideoClip
+from ..files import AtomicFile, failures_told
 from ..video import VideoError
-from ..video.atomic import AtomicFile, failures_told
 from ..video.write import as_bytes
 
 __all__ = ["read_exact", "rounded", "write_exact"]

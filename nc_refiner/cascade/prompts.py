@@ -7,7 +7,7 @@ import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
-from .document import ConfigError
+from ..config.document import ConfigError
 from .stages.base import Source
 
 __all__ = ["Item", "plan_items", "read_prompts", "safe_name"]

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ..clip import VideoClip
+from ..files import write_text
 from ..video import write_clip
-from ..video.atomic import write_text
 from .exchange import read_exact, write_exact
 from .fingerprint import clip_digest, file_digest
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 
 from ..adapters.registry import create
+from ..config.document import ConfigError, read_document
 from ..refiner import CalibratedRefiner
 from .config import stage_options
-from .document import ConfigError, read_document
 from .stages.refine import RefineOptions
 
 __all__ = ["build_refiner", "refiner_from"]

@@ -12,10 +12,10 @@ from pathlib import Path
 import torch
 
 from ..clip import VideoClip
+from ..config.document import ConfigError
+from ..files import AtomicFile
 from ..video import contact_sheet
-from ..video.atomic import AtomicFile
 from .config import CascadeConfig
-from .document import ConfigError
 from .exchange import rounded
 from .fingerprint import code_version, digest_of, file_digest, named_files
 from .outcome import ItemOutcome, Summary

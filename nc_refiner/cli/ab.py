@@ -34,8 +34,8 @@ def run(
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress on standard error.")] = False,
 ) -> None:
     """Refine every clip with every arm and seed on the same noise; run again, it goes on where it was stopped."""
-    from ..experiment.config import load_config
-    from ..experiment.run import OfflineRun
+    from ..experiment.offline.config import load_config
+    from ..experiment.offline.run import OfflineRun
 
     config = load_config(experiment)
     folder = output or Path(config.experiment)
@@ -85,8 +85,8 @@ def analyze(
     as_json: Json = False,
 ) -> None:
     """Say which arm is better, by how much, how surely, and when there is not enough data to say."""
-    from ..experiment.reading import Overrides, analyze_database, analyze_folder, is_database
-    from ..experiment.summary import as_data, as_lines
+    from ..experiment.offline.analyze import Overrides, analyze_database, analyze_folder, is_database
+    from ..experiment.reports.text import as_data, as_lines
 
     check_alpha(alpha)
     overrides = Overrides(
@@ -106,7 +106,7 @@ def analyze(
     else:
         analysis, results = analyze_folder(Path(place), overrides)
     if html is not None:
-        from ..experiment.report import write_report
+        from ..experiment.reports.html import write_report
 
         write_report(analysis, html, results)
     if as_json:
@@ -134,7 +134,7 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """Say how many units are needed to show an effect, or how likely a number of units shows it."""
-    from ..experiment.pilot import planned
+    from ..experiment.statistics.pilot import planned
 
     found = planned(
         pilot,

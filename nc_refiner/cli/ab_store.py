@@ -29,7 +29,7 @@ def switch(
     reason: Annotated[str, typer.Option(help="For the record.")] = "nc-refiner ab switch",
 ) -> None:
     """Kill switch: give everyone the control, in every running process on this database, without a restart."""
-    from ..experiment.online.switch import SwitchState
+    from ..experiment.live.switch import SwitchState
     from ..experiment.store import open_store
     from ..experiment.store.records import SwitchRecord
 

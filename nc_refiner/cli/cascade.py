@@ -35,11 +35,11 @@ def cascade(
     fails for one prompt does not stop the others; exit code 1 tells that there was one.
     """
     from ..cascade.config import load_config
-    from ..cascade.document import ConfigError
     from ..cascade.prompts import read_prompts
     from ..cascade.runner import CascadeRunner
     from ..cascade.schema import schema_text
     from ..cascade.stages.base import KINDS, Kind
+    from ..config.document import ConfigError
 
     if schema:
         sys.stdout.write(schema_text())

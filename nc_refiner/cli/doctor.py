@@ -12,7 +12,7 @@ import typer
 
 from ..adapters.modelscope.diagnosis import problems
 from ..adapters.registry import available, diagnose
-from ..receipt import versions
+from ..refining.receipt import versions
 
 __all__ = ["doctor"]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..video.atomic import AtomicFile, failures_told
+from ..files import AtomicFile, failures_told
 
 if TYPE_CHECKING:
     from torch import Tensor

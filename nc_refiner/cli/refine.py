@@ -13,7 +13,7 @@ import torch
 import typer
 
 from ..calibration import NoiseCalibration
-from ..refinement import RefineSettings
+from ..refining.run import RefineSettings
 from .repeat import Repeated, repeat
 
 __all__ = ["refine"]

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..receipt import read_receipt
+from ..refining.receipt import read_receipt
 from ..video.sidecar import sidecar_path
 
 __all__ = ["OutputFiles", "undisturbed"]

@@ -15,8 +15,8 @@ from .. import video
 from ..adapters.base import RefinerAdapter
 from ..adapters.registry import available, create
 from ..calibration import NoiseCalibration
-from ..refinement import Refinement, RefineSettings
-from ..video.atomic import write_text
+from ..files import write_text
+from ..refining.run import Refinement, RefineSettings
 from ..video.sidecar import Sidecar, read_sidecar
 from .progress import progress
 from .refine_files import OutputFiles, undisturbed

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ..calibration import NoiseCalibration
-from ..receipt import read_receipt
-from ..refinement import RefineSettings
+from ..refining.receipt import read_receipt
+from ..refining.run import RefineSettings
 
 __all__ = ["Repeated", "differences", "repeat"]
 

@@ -32,8 +32,8 @@ def sweep(
     Stopped at any moment, the same command goes on where it was: what is finished is kept in OUTPUT/cells and never
     computed twice, also when CONFIG has grown meanwhile.
     """
+    from ..experiment.offline.sweep_run import cells_in
     from ..sweeps import load_clips, load_config, run_plan
-    from ..sweeps.run import cells_in
 
     chosen = load_config(config)
     here = config.resolve().parent
@@ -97,8 +97,8 @@ def _needed_packages() -> None:
 
 
 def _check_lengths(adapters: list[RefinerAdapter], clips: Any, chosen: SweepConfig) -> None:
+    from ..experiment.offline.sweep_run import strengths_of
     from ..sweeps import Bench
-    from ..sweeps.run import strengths_of
 
     for adapter in adapters:
         if chosen.baselines != ("input",) and chosen.baselines and adapter.owns_trajectory:
@@ -117,10 +117,10 @@ def _check_folder(folder: Path) -> None:
 
 
 def _write(rows: list[dict[str, Any]], folder: Path, name: str) -> None:
-    from ..sweeps.figures import draw_losses, draw_tradeoff
-    from ..sweeps.report import markdown
-    from ..sweeps.table import write_parquet
-    from ..video.atomic import write_text
+    from ..experiment.offline.table import write_parquet
+    from ..experiment.reports.figures import draw_losses, draw_tradeoff
+    from ..experiment.reports.markdown import markdown
+    from ..files import write_text
 
     write_parquet(rows, folder / TABLE)
     drawn = [draw(rows, folder / figure) for draw, figure in zip((draw_tradeoff, draw_losses), FIGURES, strict=True)]

@@ -1,10 +1,10 @@
 """A/B tests of refiners: comparing arms offline or in live traffic, and deciding between them."""
 
-from .online.assignment import Assignment, Split
-from .online.flags import FlagAssigner, hash_provider
-from .online.guardrails import Guardrails
-from .online.refiner import ABPipeline, ABRefiner
-from .online.telemetry import Observability
+from .live.ab import ABPipeline, ABRefiner
+from .live.assignment import Assignment, Split
+from .live.budgets import Guardrails
+from .live.flags import FlagAssigner, hash_provider
+from .live.telemetry import Observability
 
 __all__ = [
     "ABPipeline",

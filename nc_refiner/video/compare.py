@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nc_refiner.video.atomic import AtomicFile, failures_told
+from nc_refiner.files import AtomicFile, failures_told
 from nc_refiner.video.errors import VideoError
 from nc_refiner.video.read import resize
 from nc_refiner.video.write import FrameWriter, as_bytes, checked_frames

@@ -1,9 +1,9 @@
-"""The one exception of this room."""
+"""The one exception of this room, under the name that users of video files know it by."""
 
 from __future__ import annotations
 
+from ..files import FileError
+
 __all__ = ["VideoError"]
 
-
-class VideoError(ValueError):
-    """A video or picture that cannot be read, compared or written; the message is one line written for people."""
+VideoError = FileError

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nc_refiner.clip import VideoClip
-from nc_refiner.video.atomic import AtomicFile, failures_told, write_text
+from nc_refiner.files import AtomicFile, failures_told, write_text
 from nc_refiner.video.audio import AudioCopy
 from nc_refiner.video.errors import VideoError
 from nc_refiner.video.limits import MIN_SIDE, ReadLimits

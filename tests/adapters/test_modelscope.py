@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import nc_refiner
-from nc_refiner.adapters import conformance, create, registry
+from nc_refiner.adapters import create, registry
 from nc_refiner.adapters.base import Requirements
 from nc_refiner.adapters.modelscope import diagnosis
 from nc_refiner.adapters.modelscope.adapter import ModelScopeAdapter
@@ -22,8 +22,9 @@ from nc_refiner.adapters.modelscope.loading import dtype_for
 from nc_refiner.adapters.modelscope.randomness import drawing_from
 from nc_refiner.adapters.modelscope.stand_ins import missing_imports_stood_in
 from nc_refiner.calibration import NoiseCalibration, calibrate
-from nc_refiner.fit import fit
 from nc_refiner.refiner import CalibratedRefiner
+from nc_refiner.refining import conformance
+from nc_refiner.refining.fit import fit
 from nc_refiner.wrapping import _host
 
 from .small_modelscope import MemoryEfficientCrossAttention, VideoToVideoPipeline, _filled, waves

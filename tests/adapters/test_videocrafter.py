@@ -10,12 +10,13 @@ from torch import nn
 
 import nc_refiner
 from nc_refiner import CalibratedRefiner, NoiseCalibration, VideoClip
-from nc_refiner.adapters import conformance, create
+from nc_refiner.adapters import create
 from nc_refiner.adapters.videocrafter import VideoCrafterAdapter
 from nc_refiner.adapters.videocrafter import attention as choice
 from nc_refiner.adapters.videocrafter.checkout import isolated, load_model
 from nc_refiner.adapters.videocrafter.checkpoint import load_into, read_state
 from nc_refiner.adapters.videocrafter.schedule import ddim_timesteps
+from nc_refiner.refining import conformance
 
 from .videocrafter_model import SmallLatentDiffusion
 

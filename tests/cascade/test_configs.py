@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from nc_refiner.cascade import CascadeRunner, load_config
-from nc_refiner.cascade.document import read_document
 from nc_refiner.cascade.refiners import refiner_from
 from nc_refiner.cascade.schema import json_schema, schema_text
+from nc_refiner.config.document import read_document
 from nc_refiner.video import FrameWriter, read_clip
 
 from ..cli.conftest import Call, call  # noqa: F401

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nc_refiner.cascade.config import parse_config
-from nc_refiner.cascade.document import ConfigError, Document, parse_yaml, read_document
+from nc_refiner.config.document import ConfigError, Document, parse_yaml, read_document
 
 from ..cli.conftest import Call, call, contents  # noqa: F401
 

@@ -13,8 +13,8 @@ from nc_refiner.cascade import ConfigError, Stage, StageOptions, StageResult, re
 from nc_refiner.cascade.exchange import read_exact, rounded, write_exact
 from nc_refiner.cascade.stages import registry
 from nc_refiner.clip import VideoClip
-from nc_refiner.refinement import RefineSettings
 from nc_refiner.refiner import CalibratedRefiner
+from nc_refiner.refining.run import RefineSettings
 from nc_refiner.video import read_clip
 
 from ..cli.conftest import Call, call  # noqa: F401
@@ -185,7 +185,7 @@ def test_a_model_that_does_not_load_fails_in_words(small, tmp_path, stages):
 @pytest.fixture
 def failing_calibration(monkeypatch):
     """Refinement fails whenever it calibrates."""
-    monkeypatch.setattr("nc_refiner.refinement.calibrate", _refuse_to_calibrate)
+    monkeypatch.setattr("nc_refiner.refining.run.calibrate", _refuse_to_calibrate)
 
 
 def _refuse_to_calibrate(x_t, reference, level, predict_x0, config):
@@ -212,7 +212,7 @@ def test_on_refiner_failure(small, tmp_path):
 
 def test_what_fell_back_is_tried_again(small, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr("nc_refiner.refinement.calibrate", _refuse_to_calibrate)
+        patch.setattr("nc_refiner.refining.run.calibrate", _refuse_to_calibrate)
         run(small, tmp_path / "out", "prompt=one", "on_refiner_failure=passthrough")
     (outcome,) = run(small, tmp_path / "out", "prompt=one", "on_refiner_failure=passthrough", resume=True).items
     assert outcome.stages == {"base": "skipped", "interpolation": "skipped", "refiner": "done"}

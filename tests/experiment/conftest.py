@@ -52,7 +52,7 @@ def clip() -> VideoClip:
 @pytest.fixture(autouse=True)
 def _calm():
     """Thousands of failures on purpose need not be told one by one."""
-    logger = logging.getLogger("nc_refiner.experiment.online.routing")
+    logger = logging.getLogger("nc_refiner.experiment.live.routing")
     before = logger.level
     logger.setLevel(logging.ERROR)
     yield

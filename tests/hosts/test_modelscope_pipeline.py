@@ -11,10 +11,11 @@ import pytest
 import torch
 
 import nc_refiner
-from nc_refiner.adapters import conformance, create
+from nc_refiner.adapters import create
 from nc_refiner.adapters.modelscope.adapter import ModelScopeAdapter
 from nc_refiner.calibration import NoiseCalibration, calibrate
 from nc_refiner.refiner import CalibratedRefiner
+from nc_refiner.refining import conformance
 from nc_refiner.video import read_clip
 
 MODES = {"fast": ("dpmpp_2m_sde", 30), "slow": ("heun", 50)}

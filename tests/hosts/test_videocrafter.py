@@ -13,9 +13,9 @@ import torch
 
 import nc_refiner
 from nc_refiner import NoiseCalibration, VideoClip, calibrate
-from nc_refiner.adapters import conformance
 from nc_refiner.adapters.videocrafter import VideoCrafterAdapter
 from nc_refiner.adapters.videocrafter.checkout import isolated
+from nc_refiner.refining import conformance
 
 from .videocrafter_models import WIDTH, checkout, load_sampling, write_checkpoint, write_config
 

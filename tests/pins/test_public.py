@@ -49,7 +49,7 @@ def _check(path: Path) -> Any:
 
         return cascade(path)
     if "experiment" in keys:
-        from nc_refiner.experiment.config import load_config as experiment
+        from nc_refiner.experiment.offline.config import load_config as experiment
 
         return experiment(path)
     if "iterations" in keys or "refiners" in keys:
@@ -57,7 +57,7 @@ def _check(path: Path) -> Any:
 
         return sweep(path)
     from nc_refiner.cascade.config import stage_options
-    from nc_refiner.cascade.document import read_document
+    from nc_refiner.config.document import read_document
 
     document = read_document(path)
     return stage_options(document, "refiner", document.data["refiner"])

@@ -14,7 +14,7 @@ from benchmarks.tables import table
 
 from nc_refiner.clip import VideoClip
 from nc_refiner.frequency import LowPass
-from nc_refiner.receipt import peak_memory_bytes
+from nc_refiner.refining.receipt import peak_memory_bytes
 
 from ..published import low_pass
 

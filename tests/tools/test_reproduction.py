@@ -14,8 +14,8 @@ from reproduction.figures import draw_all
 from reproduction.plans import DEFAULT_STRENGTH, PLANS, Size, evaluation_clips
 from reproduction.published import measure_published
 
+from nc_refiner.experiment.offline.arms import arms_of
 from nc_refiner.sweeps import SweepClip
-from nc_refiner.sweeps.arms import arms_of
 
 from ..evaluation.conftest import noisy, textured
 from ..video.conftest import make_video

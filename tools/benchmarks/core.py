@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from nc_refiner.adapters.embedded import EmbeddedRefiner
-from nc_refiner.receipt import versions
+from nc_refiner.refining.receipt import versions
 
 from . import clips, core_report
 from .filters import measure_filter

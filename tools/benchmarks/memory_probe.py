@@ -13,9 +13,9 @@ import torch
 from nc_refiner.adapters.embedded import EmbeddedRefiner
 from nc_refiner.assets import demo_clip
 from nc_refiner.calibration import NoiseCalibration
-from nc_refiner.fit import fit
-from nc_refiner.receipt import peak_memory_bytes
 from nc_refiner.refiner import CalibratedRefiner
+from nc_refiner.refining.fit import fit
+from nc_refiner.refining.receipt import peak_memory_bytes
 from nc_refiner.video import read_clip
 
 

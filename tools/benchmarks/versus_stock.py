@@ -15,7 +15,7 @@ from torch import Tensor
 
 from nc_refiner.adapters.base import RefinerAdapter
 from nc_refiner.calibration import NoiseCalibration, calibrate
-from nc_refiner.receipt import peak_memory_bytes
+from nc_refiner.refining.receipt import peak_memory_bytes
 
 __all__ = ["ITERATIONS", "compare", "lines", "measure_adapter", "write_json"]
 

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from typing import Any
 
+from nc_refiner.experiment.reports.markdown import metric_label, shown
 from nc_refiner.sweeps import Estimate, mean_interval, paired_difference
-from nc_refiner.sweeps.report import metric_label, shown
 
 from .plans import DEFAULT_STRENGTH, GRID_CUTOFFS, PAPER_STRENGTH, PAPER_STRENGTHS
 

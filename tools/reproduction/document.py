@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from statistics import fmean
 from typing import Any
 
+from nc_refiner.experiment.reports.markdown import metric_label, shown, table
+from nc_refiner.experiment.statistics.intervals import per_clip
 from nc_refiner.sweeps import mean_interval
-from nc_refiner.sweeps.report import metric_label, shown, table
-from nc_refiner.sweeps.statistics import per_clip
 
 from .claims import Claim, Tables, calibrated, sdedit
 from .plans import DEFAULT_STRENGTH, GRID_CUTOFFS, PAPER_STRENGTH, PAPER_STRENGTHS

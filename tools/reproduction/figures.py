@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from nc_refiner.experiment.reports.figures import draw_losses, draw_tradeoff, new_figure, saved
+from nc_refiner.experiment.statistics.intervals import per_clip
 from nc_refiner.sweeps import Estimate, mean_interval
-from nc_refiner.sweeps.figures import draw_losses, draw_tradeoff, new_figure, saved
-from nc_refiner.sweeps.statistics import per_clip
 
 from .claims import Tables, calibrated
 from .plans import DEFAULT_STRENGTH, GRID_CUTOFFS, PAPER_STRENGTH, PAPER_STRENGTHS

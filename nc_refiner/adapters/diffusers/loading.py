@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from ..attention import has_xformers_kernel
 from ..base import RefinerAdapter
 from ..registry import register
+from ..runtime import has_xformers_kernel
 
 __all__ = ["default_device", "default_dtype", "load_pipeline", "require_diffusers", "use_xformers"]
 

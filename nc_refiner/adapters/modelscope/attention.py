@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..attention import has_xformers_kernel
+from ..runtime import has_xformers_kernel
 
 __all__ = ["use_sdpa_where_needed"]
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..attention import has_xformers_kernel
+from ..runtime import has_xformers_kernel
 
 __all__ = ["use_working_attention"]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ...refinement import RefineSettings
+from ...refining.run import RefineSettings
 from .base import Stage, StageOptions, StageRequest, StageResult
 from .refine import NCOptions, SDEditOptions
 from .registry import register_stage

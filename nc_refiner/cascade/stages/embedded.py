@@ -9,7 +9,7 @@ from pydantic import Field
 
 from ...adapters.embedded import EmbeddedRefiner
 from ...clip import VideoClip
-from ...windows import frame_noise
+from ...refining.windows import frame_noise
 from .base import Stage, StageOptions, StageRequest, StageResult
 from .registry import register_stage
 

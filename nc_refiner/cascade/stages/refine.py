@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ...adapters.registry import available, parameters
 from ...calibration import NoiseCalibration
-from ...refinement import RefineSettings
 from ...refiner import CalibratedRefiner
+from ...refining.run import RefineSettings
 from .base import Stage, StageOptions, StageRequest, StageResult
 from .registry import register_stage, unknown_name
 

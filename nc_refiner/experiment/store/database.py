@@ -9,8 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..observations import Exposure, Observation
-from ..online.switch import SwitchState
+from ..live.switch import SwitchState
+from ..statistics.observations import Exposure, Observation
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..online.assignment import Assignment
-from ..online.switch import SwitchState
+from ..live.assignment import Assignment
+from ..live.switch import SwitchState
 from .database import Row
 
 __all__ = ["Failure", "Outcome", "RequestRecord", "SwitchRecord", "new_id", "plain"]

@@ -9,8 +9,8 @@ from typing import Literal
 
 import numpy as np
 
-from ..estimate import MINIMUM_UNITS
 from ..extras import load
+from ..statistics.fixed_horizon import MINIMUM_UNITS
 from .agreement import Agreement, agreement_of
 from .clustered import MINIMUM_RATERS, Clustered, clustered
 from .questions import QUESTIONS

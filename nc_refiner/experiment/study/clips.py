@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..results import INPUT_CLIP, MANIFEST, Results, read_results, record_path
+from ..offline.results import INPUT_CLIP, MANIFEST, Results, read_results, record_path
 
 __all__ = ["Item", "Material", "read_material"]
 

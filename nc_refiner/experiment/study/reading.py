@@ -6,7 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 from ..extras import load
-from ..reading import is_database
+from ..offline.analyze import is_database
 from ..store import open_store
 from .analysis import StudyAnalysis, analyze_votes
 from .serve import DATABASE

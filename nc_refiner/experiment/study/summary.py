@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from ..estimate import MINIMUM_UNITS
-from ..tables import aligned
+from ..reports.tables import aligned
+from ..statistics.fixed_horizon import MINIMUM_UNITS
 from .analysis import Preference, Share, StudyAnalysis
 from .clustered import MINIMUM_RATERS
 from .questions import QUESTIONS

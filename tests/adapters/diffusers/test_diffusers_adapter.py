@@ -12,10 +12,11 @@ from zoo import IMAGES, numbers
 from zoo_video import VIDEOS
 
 import nc_refiner
-from nc_refiner.adapters import conformance, create
+from nc_refiner.adapters import create
 from nc_refiner.adapters.diffusers import loading
 from nc_refiner.adapters.diffusers.errors import NotSDEdit
 from nc_refiner.adapters.diffusers.pipe_adapter import PipelineAdapter
+from nc_refiner.refining import conformance
 
 EMBEDS = {"prompt_embeds": numbers(1, 8, 32), "negative_prompt_embeds": numbers(1, 8, 32, seed=12)}
 FLUX_CALL = {"max_sequence_length": 8, "true_cfg_scale": 2.0, "negative_prompt": "rain"}

@@ -1,0 +1,143 @@
+"""An adapter that encodes every clip once for all arms, and remembers where denoising started."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...adapters.base import RefinerAdapter, Timesteps
+from ...frequency import LowPass
+from ...noise_level import NoiseLevel
+
+__all__ = ["SharedEncode"]
+
+
+@dataclass(frozen=True, eq=False)
+class _Encoded:
+    frames: Tensor
+    before: Tensor
+    latents: Tensor
+    after: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class _Start:
+    x_t: Tensor
+    timestep: Tensor
+    condition: Any
+    guidance_scale: float | None
+    reference: Tensor
+
+
+class SharedEncode(RefinerAdapter):
+    """`inner`, with equal inputs encoded once.
+
+    A repeated encode hands back the very latents of the first and leaves the generator where the first left it, so
+    that arms differ in nothing but what they are. `forget` drops everything kept.
+    """
+
+    def __init__(self, inner: RefinerAdapter):
+        self.inner = inner
+        self.name, self.requirements = inner.name, inner.requirements
+        self.owns_trajectory = inner.owns_trajectory
+        self._encoded: list[_Encoded] = []
+        self._starts: list[_Start] = []
+        self._reference: Tensor | None = None
+
+    @property
+    def device(self) -> torch.device:
+        return self.inner.device
+
+    @property
+    def evaluations(self) -> int:  # type: ignore[override]
+        """Evaluations of the inner network."""
+        return self.inner.evaluations
+
+    def forget(self) -> None:
+        """Drop every encoded input."""
+        self._encoded.clear()
+        self._starts.clear()
+        self._reference = None
+
+    def encode(self, frames: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        before = generator.get_state() if generator is not None else torch.empty(0)
+        for known in self._encoded:
+            if torch.equal(known.before, before) and torch.equal(known.frames, frames):
+                if generator is not None:
+                    generator.set_state(known.after)
+                self._reference = known.latents
+                return known.latents
+        latents = self.inner.encode(frames, generator)
+        after = generator.get_state() if generator is not None else torch.empty(0)
+        self._encoded.append(_Encoded(frames.clone(), before, latents, after))
+        self._reference = latents
+        return latents
+
+    def condition(self, prompt: str | None = None, negative_prompt: str | None = None, **host: Any) -> Any:
+        return self.inner.condition(prompt, negative_prompt, **host)
+
+    def timesteps(self, num_inference_steps: int, strength: float) -> Timesteps:
+        return self.inner.timesteps(num_inference_steps, strength)
+
+    def strength_at(self, timestep: float) -> float:
+        return self.inner.strength_at(timestep)
+
+    def noise_level(self, timestep: Tensor) -> NoiseLevel:
+        return self.inner.noise_level(timestep)
+
+    def predict_x0(self, x_t: Tensor, timestep: Tensor, condition: Any, guidance_scale: float | None = None) -> Tensor:
+        return self.inner.predict_x0(x_t, timestep, condition, guidance_scale)
+
+    def step(
+        self, x_t: Tensor, x0: Tensor, timesteps: Timesteps, index: int, generator: torch.Generator | None = None
+    ) -> Tensor:
+        return self.inner.step(x_t, x0, timesteps, index, generator)
+
+    def denoise(
+        self,
+        x_t: Tensor,
+        timesteps: Timesteps,
+        condition: Any,
+        *,
+        guidance_scale: float | None = None,
+        generator: torch.Generator | None = None,
+        first_x0: Tensor | None = None,
+        on_step: Callable[[], None] | None = None,
+    ) -> Tensor:
+        if self._reference is not None:
+            start = _Start(x_t.clone(), timesteps.first, condition, guidance_scale, self._reference)
+            self._starts.append(start)
+        return self.inner.denoise(
+            x_t,
+            timesteps,
+            condition,
+            guidance_scale=guidance_scale,
+            generator=generator,
+            first_x0=first_x0,
+            on_step=on_step,
+        )
+
+    def decode(self, latents: Tensor) -> Tensor:
+        return self.inner.decode(latents)
+
+    def describe(self) -> dict[str, Any]:
+        return self.inner.describe()
+
+    def content_loss(self, cutoff: float) -> float:
+        """‖L_ν(x̂₀ − x_r)‖ / ‖x_r‖ where denoising started, averaged over the windows since the last call.
+
+        One evaluation of the network per window, made after the run so that it counts neither as the run's time nor
+        as its evaluations; the same quantity for an arm that calibrates and one that does not.
+        """
+        losses = []
+        with torch.no_grad():
+            for start in self._starts:
+                x0 = self.inner.predict_x0(start.x_t, start.timestep, start.condition, start.guidance_scale)
+                excess = LowPass(x0.shape[-2], x0.shape[-1], cutoff)((x0 - start.reference).float())
+                losses.append(float(excess.norm() / start.reference.float().norm().clamp_min(1e-12)))
+        self._starts.clear()
+        return sum(losses) / len(losses)

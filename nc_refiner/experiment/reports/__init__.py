@@ -1,0 +1,1 @@
+"""What people read: conclusions in words, tables, plots, pages."""

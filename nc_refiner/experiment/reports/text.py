@@ -1,0 +1,134 @@
+"""An analysis as plain data (`--json`) and as lines of text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from ..statistics.analysis import Analysis, Comparison
+from ..statistics.fixed_horizon import Interval
+from .tables import aligned
+from .words import conclude, number, span
+
+__all__ = ["as_data", "as_lines"]
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _ends(interval: Interval) -> dict[str, Any]:
+    return {"low": _finite(interval.low), "high": _finite(interval.high), "method": interval.method}
+
+
+def _comparison(c: Comparison) -> dict[str, Any]:
+    return {
+        "metric": c.metric.name,
+        "better": c.metric.better,
+        "arm": c.arm,
+        "control": c.control,
+        "paired": c.sample.paired,
+        "units": len(c.sample.units),
+        "units_arm": len(c.sample.arm),
+        "units_control": len(c.sample.control),
+        "mean_arm": _finite(float(c.sample.arm.mean())) if len(c.sample.arm) else None,
+        "mean_control": _finite(float(c.sample.control.mean())) if len(c.sample.control) else None,
+        "difference": _finite(c.difference),
+        "interval": _ends(c.interval),
+        "p": c.p,
+        "p_holm": c.p_adjusted,
+        "always_valid": {"low": _finite(float(c.band.low[-1])), "high": _finite(float(c.band.high[-1]))},
+        "always_valid_corrected": _ends(c.sequential),
+        "p_always_valid": c.p_sequential,
+        "verdict": c.verdict,
+    }
+
+
+def as_data(analysis: Analysis) -> dict[str, Any]:
+    """The analysis, JSON-ready; an end of an interval that is infinite is null."""
+    options, ratio = analysis.options, analysis.ratio
+    return {
+        "experiment": analysis.experiment,
+        "control": options.control,
+        "primary": options.primary,
+        "alpha": options.alpha,
+        "decided_by": "always-valid intervals" if options.sequential else "one look",
+        "conclusions": [
+            {
+                "arm": c.arm,
+                "decision": c.decision,
+                "headline": c.headline,
+                "reasons": list(c.reasons),
+                "others": list(c.others),
+            }
+            for c in conclude(analysis)
+        ],
+        "comparisons": [_comparison(comparison) for comparison in analysis.comparisons],
+        "guardrails": [
+            {
+                "metric": rail.metric.name,
+                "arm": rail.arm,
+                "limit": rail.limit,
+                "excess": _finite(rail.excess),
+                "interval": _ends(rail.interval),
+                "verdict": rail.verdict,
+            }
+            for rail in analysis.guardrails
+        ],
+        "sample_ratio": None
+        if ratio is None
+        else {
+            "counts": dict(ratio.counts),
+            "expected": dict(ratio.expected),
+            "p": ratio.p,
+            "p_always_valid": ratio.p_sequential,
+            "mismatch": ratio.mismatch,
+            "units_in_several_arms": ratio.mixed_units,
+            "note": ratio.note,
+        },
+        "notes": list(analysis.notes),
+    }
+
+
+def as_lines(analysis: Analysis) -> Iterator[str]:
+    """The analysis for a terminal: conclusions first, then a table."""
+    for conclusion in conclude(analysis):
+        yield conclusion.headline
+    yield ""
+    rows = [("metric", "arm", "control → arm", "difference", "interval", "p (Holm)", "verdict")]
+    for c in analysis.comparisons:
+        means = [number(float(values.mean())) if len(values) else "–" for values in (c.sample.control, c.sample.arm)]
+        rows.append(
+            (
+                c.metric.name,
+                c.arm,
+                " → ".join(means),
+                number(c.difference),
+                span(c.deciding.low, c.deciding.high),
+                "–" if analysis.options.sequential else f"{c.p_adjusted:.3g}",
+                c.verdict,
+            )
+        )
+    yield from aligned(rows)
+    if analysis.guardrails:
+        yield ""
+    for rail in analysis.guardrails:
+        yield f"guardrail {rail.metric.name} ≤ {rail.limit}, {rail.arm}: {rail.verdict}"
+    yield ""
+    yield from _footnotes(analysis)
+
+
+def _footnotes(analysis: Analysis) -> Iterator[str]:
+    options, ratio = analysis.options, analysis.ratio
+    if options.sequential:
+        yield "Decided by always-valid intervals: looking again later is safe."
+    else:
+        yield "Decided as one look at a number of units that was fixed in advance."
+    if ratio is not None:
+        p = f", p = {ratio.p:.3g}" if ratio.p is not None else ""
+        counts = ", ".join(f"{arm} {count}" for arm, count in ratio.counts.items())
+        yield f"Units per arm: {counts}{p}{'; ' + ratio.note if ratio.note else ''}"
+        if ratio.mixed_units:
+            yield f"{ratio.mixed_units} units were given more than one arm."
+    yield from analysis.notes

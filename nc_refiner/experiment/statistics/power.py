@@ -1,0 +1,114 @@
+"""How many units an experiment needs, or what a number of units can show."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from ..extras import load
+from .confidence_sequences import radius_at
+
+__all__ = ["Plan", "plan"]
+
+RANK_EFFICIENCY = 3 / math.pi
+"""Asymptotic efficiency of the Wilcoxon test beside the t test for normal differences (Pitman)."""
+MOST = 10_000_000
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What was planned.
+
+    Attributes:
+        effect, sd: of the difference (paired) or of the values (unpaired), in the metric's unit.
+        alpha, power: level, and probability of showing the effect.
+        units: units needed (per arm where unpaired); or the number asked about.
+        paired, sequential: the design.
+    """
+
+    effect: float
+    sd: float
+    alpha: float
+    power: float
+    units: int
+    paired: bool
+    sequential: bool
+
+
+def plan(
+    effect: float,
+    sd: float,
+    *,
+    power: float | None = 0.8,
+    units: int | None = None,
+    alpha: float = 0.05,
+    paired: bool = True,
+    sequential: bool = False,
+) -> Plan:
+    """The units needed for `power`; or, with `units`, the power they give.
+
+    One look: the t test's power (statsmodels), with the Wilcoxon test's efficiency where paired, because the verdict
+    asks for both. Sequential: the probability that the always-valid interval excludes 0 at that number of units, were
+    it planned for it; stopping earlier is possible, so the true power is a little higher. The normal approximation of
+    the mean is used there.
+
+    Args:
+        effect: the true difference, not 0.
+        sd: standard deviation over units, > 0.
+        power: in (alpha, 1); ignored with `units`.
+        units: at least 2; per arm where unpaired.
+        alpha: level; divide it by the number of comparisons to allow for their correction.
+        paired: whether every unit is given both arms.
+        sequential: whether always-valid intervals decide.
+
+    Raises:
+        ValueError: out of range, or more than 10 million units.
+    """
+    if not (math.isfinite(effect) and effect != 0):
+        raise ValueError(f"effect is {effect}; it must be a number other than 0")
+    if not (math.isfinite(sd) and sd > 0):
+        raise ValueError(f"sd is {sd}; it must be above 0")
+    if not 0 < alpha < 0.5:
+        raise ValueError(f"alpha is {alpha}; it must lie in (0, 0.5)")
+    size = abs(effect) / sd
+
+    def reached(count: int) -> float:
+        if sequential:
+            return _sequential_power(size, count, alpha, paired)
+        return _one_look_power(size, count, alpha, paired)
+
+    if units is not None:
+        if units < 2:
+            raise ValueError(f"units is {units}; it must be at least 2")
+        return Plan(effect, sd, alpha, reached(units), units, paired, sequential)
+    if power is None or not alpha < power < 1:
+        raise ValueError(f"power is {power}; it must lie between alpha ({alpha:g}) and 1, usually 0.8")
+    low, high = 1, 8
+    while reached(high) < power:
+        low, high = high, high * 2
+        if high > MOST:
+            raise ValueError(f"an effect of {effect:g} with sd {sd:g} needs more than {MOST:,} units")
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if reached(middle) >= power else (middle, high)
+    return Plan(effect, sd, alpha, reached(high), high, paired, sequential)
+
+
+def _one_look_power(size: float, count: int, alpha: float, paired: bool) -> float:
+    tests = load("statsmodels.stats.power")
+    if paired:
+        effective = count * RANK_EFFICIENCY
+        return float(tests.TTestPower().power(size, max(effective, 1.5), alpha)) if effective > 1 else alpha
+    return float(tests.TTestIndPower().power(size, count, alpha, ratio=1.0))
+
+
+def _sequential_power(size: float, count: int, alpha: float, paired: bool) -> float:
+
+    total = count if paired else 2 * count
+    freedom = total - 1 if paired else total - 2
+    needed = radius_at(total, freedom, alpha, planned=max(2, total))
+    if not math.isfinite(needed):
+        return 0.0
+    shift = size * math.sqrt(count if paired else count / 2)
+    normal = load("scipy.stats").norm
+    return float(normal.sf(needed - shift) + normal.cdf(-needed - shift))

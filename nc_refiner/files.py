@@ -1,0 +1,122 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import uuid
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+
+__all__ = ["AtomicFile", "FileError", "failures_told", "write_text"]
+
+
+class FileError(ValueError):
+    """A file that cannot be read or written; the message is one line written for people."""
+
+
+def write_failure(path: object, error: BaseException) -> FileError:
+    """The `FileError` that tells a person why writing `path` failed."""
+    number = getattr(error, "errno", None)
+    if number == errno.ENOSPC:
+        return FileError(f"{path}: the disk is full, nothing was written; free some space or choose another folder")
+    if number in (errno.EFBIG, errno.EDQUOT):
+        return FileError(f"{path}: a file-size limit or quota was reached, nothing was written; raise it")
+    if number in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return FileError(f"{path}: no permission to write in {Path(str(path)).parent}; choose another folder")
+    lines = str(error).splitlines() or [type(error).__name__]
+    reason = os.strerror(number) if isinstance(number, int) and 0 < number < 256 else lines[0]
+    return FileError(f"{path}: could not be written ({reason}); nothing was kept")
+
+
+@contextlib.contextmanager
+def failures_told(path: object) -> Iterator[None]:
+    """Turns what the system or PyAV raise while `path` is written into a `FileError`; our own bugs pass unchanged."""
+    try:
+        yield
+    except FileError:
+        raise
+    except OSError as error:
+        raise write_failure(path, error) from None
+    except Exception as error:
+        # PyAV's errors share no built-in base class, and importing it here would slow everyone else down.
+        if type(error).__module__.partition(".")[0] != "av":
+            raise
+        raise write_failure(path, error) from None
+
+
+class AtomicFile:
+    """A temporary file in the folder of `path` that takes its place on `commit`.
+
+    The constructor checks that `path` can be written and creates the temporary, so that a long job fails before it
+    starts. Leaving the context without `commit` removes the temporary; an existing target is then untouched.
+
+    Raises:
+        FileError: the folder is missing or not writable, or `path` is a folder or not a regular file.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        # A link is written through, not replaced: what it points at is the file a person means.
+        self._target = Path(os.path.realpath(self.path))
+        folder = self._target.parent
+        if self._target.is_dir():
+            raise FileError(f"{path}: is a folder; give the name of a file in it")
+        if self._target.exists() and not self._target.is_file():
+            raise FileError(f"{path}: is not a regular file; give the name of a file")
+        if not folder.is_dir():
+            what = "is not a folder" if folder.exists() else "does not exist"
+            raise FileError(f"{path}: the folder {folder} {what}; create it first")
+        self.temporary = folder / f".{uuid.uuid4().hex}{self._target.suffix}.part"
+        try:
+            # Not mkstemp: its 0600 would outlive the rename and hide the result from the user's group.
+            os.close(os.open(self.temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        except OSError as error:
+            raise write_failure(path, error) from None
+        # Also for an owner that is dropped, or a program that exits, without leaving the context.
+        weakref.finalize(self, _remove, self.temporary)
+
+    def commit(self) -> None:
+        """Put the finished temporary in the place of the target; raises `FileError` if the system refuses."""
+        try:
+            descriptor = os.open(self.temporary, os.O_RDWR)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            os.replace(self.temporary, self._target)
+        except OSError as error:
+            self.discard()
+            raise write_failure(self.path, error) from None
+
+    def discard(self) -> None:
+        """Remove the temporary if it is still there."""
+        _remove(self.temporary)
+
+    def __enter__(self) -> AtomicFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.discard()
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> AtomicFile:
+    """Write `text` to a temporary for `path` and hand it back for the caller to `commit`; raises `FileError`."""
+    file = AtomicFile(path)
+    try:
+        with failures_told(path):
+            file.temporary.write_text(text, encoding="utf-8")
+    except BaseException:
+        file.discard()
+        raise
+    return file

@@ -1,0 +1,1 @@
+"""One refinement: what is asked, what will run, the run itself, and the record it leaves."""

@@ -1,0 +1,50 @@
+"""Makes a window of frames fit what an adapter takes, and undoes it afterwards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..adapters.base import Requirements
+
+__all__ = ["Fit", "fit"]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How a window was enlarged: `frames`, `bottom`, `right` are what was added by repeating the edge."""
+
+    frames: int
+    bottom: int
+    right: int
+
+    def undo(self, frames: Tensor) -> Tensor:
+        """Cut what was added off again; `(F, 3, H, W)`."""
+        count, _, height, width = frames.shape
+        return frames[: count - self.frames, :, : height - self.bottom, : width - self.right]
+
+    def notes(self) -> list[str]:
+        """What a receipt should say about it; empty where nothing was added."""
+        found = []
+        if self.bottom or self.right:
+            found.append(f"padded by {self.right} columns and {self.bottom} rows to fit the model, cut off again")
+        if self.frames:
+            found.append(f"padded by {self.frames} repeated frames to fit the model, cut off again")
+        return found
+
+
+def fit(frames: Tensor, requirements: Requirements) -> tuple[Tensor, Fit]:
+    """Repeat the last frame, row and column of `(F, 3, H, W)` until the adapter's requirements are met."""
+    count, _, height, width = frames.shape
+    rows, columns = requirements.size_multiple
+    top, left = requirements.size_offset
+    how = Fit(max(0, requirements.min_frames - count), (top - height) % rows, (left - width) % columns)
+    if how.bottom or how.right:
+        frames = F.pad(frames, (0, how.right, 0, how.bottom), mode="replicate")
+    if how.frames:
+        last = frames[-1:].expand(how.frames, -1, -1, -1)
+        frames = F.pad(frames, (0, 0, 0, 0, 0, 0, 0, how.frames))
+        frames[count:] = last
+    return frames, how

@@ -1,0 +1,108 @@
+"""A sweep that is stopped goes on to the same table; what is stored is never computed again."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from nc_refiner.experiment.offline.table import write_parquet
+from nc_refiner.experiment.reports.markdown import markdown
+from nc_refiner.sweeps import SweepClip, SweepPlan, run_plan
+
+from ...evaluation.conftest import noisy, textured
+
+PLAN = SweepPlan(
+    iterations=(0, 1, 2),
+    strengths=(0.4,),
+    num_inference_steps=8,
+    baselines=("input", "ilvr", "matched_sdedit"),
+    match_iterations=2,
+    metrics=("mse", "ssim"),
+)
+
+
+class Stopped(Exception):
+    pass
+
+
+@pytest.fixture(scope="module")
+def clips():
+    return [
+        SweepClip(name, noisy(textured(1, 16, 16), 0.1, seed), textured(1, 16, 16)) for seed, name in enumerate("ab")
+    ]
+
+
+@pytest.fixture(scope="module")
+def whole(embedded, clips, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    return run_plan(embedded, clips, PLAN, folder)
+
+
+@pytest.mark.parametrize("after", (1, 4, 7, 11))
+def test_stopped_after_any_cell_it_gives_the_same_table(embedded, clips, whole, tmp_path, after):
+    seen = []
+
+    def stop(clip):
+        seen.append(clip)
+        if len(seen) == after:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        run_plan(embedded, clips, PLAN, tmp_path, stop)
+    assert len(list(tmp_path.glob("*.json"))) == after
+    # What a killed process can leave behind besides: half a temporary, or a file that the disk lost.
+    (tmp_path / ".half.json.part").write_text("{")
+    next(iter(tmp_path.glob("*.json"))).write_text("")
+    assert run_plan(embedded, clips, PLAN, tmp_path) == whole
+
+
+def test_what_is_stored_is_not_computed_again(embedded, clips, whole, tmp_path):
+    run_plan(embedded, clips, PLAN, tmp_path)
+    before = embedded.evaluations
+    assert run_plan(embedded, clips, PLAN, tmp_path) == whole
+    assert embedded.evaluations == before
+    grown = PLAN.model_copy(update={"iterations": (0, 1, 2, 3)})
+    assert [row for row in run_plan(embedded, clips, grown, tmp_path) if row["iterations"] != 3] == whole
+    # Per clip: three predictions of the calibration again, and one denoising that has its first.
+    assert embedded.evaluations == before + 2 * (4 + 2)
+
+
+def test_a_cell_belongs_to_everything_that_decides_it(embedded, clips, tmp_path):
+    plan = SweepPlan(iterations=(0,), strengths=(0.4,), num_inference_steps=8, metrics=("mse",))
+    run_plan(embedded, clips[:1], plan, tmp_path)
+    changes = (
+        {"seeds": (1,)},
+        {"strengths": (0.3,)},
+        {"num_inference_steps": 9},
+        {"metrics": ("mse", "ssim")},
+    )
+    for number, change in enumerate(changes):
+        run_plan(embedded, clips[:1], plan.model_copy(update=change), tmp_path)
+        assert len(list(tmp_path.glob("*.json"))) == number + 2
+    run_plan(embedded, [SweepClip("a", clips[0].frames)], plan, tmp_path)
+    assert len(list(tmp_path.glob("*.json"))) == len(changes) + 2
+
+
+def test_parquet_holds_the_rows(whole, tmp_path):
+    pq = pytest.importorskip("pyarrow.parquet")
+    write_parquet(whole, tmp_path / "table.parquet")
+    found = pq.read_table(tmp_path / "table.parquet").to_pylist()
+    assert [{name: value for name, value in row.items() if value is not None} for row in found] == [
+        {name: value for name, value in row.items() if value is not None} for row in json.loads(json.dumps(whole))
+    ]
+    assert [path.name for path in tmp_path.iterdir()] == ["table.parquet"]
+
+
+def test_the_report_says_what_the_rows_say(whole):
+    text = markdown(whole, "Sweep x", ["a.png"])
+    means = {}
+    for label in ("SDEdit", "NC, N = 2, ν = 1"):
+        values = [row["mse"] for row in whole if row["label"] == label]
+        means[label] = sum(values) / len(values)
+        assert f"| {label} |" in text and f"{1e3 * means[label]:.3f} [" in text
+    difference = 1e3 * (means["NC, N = 2, ν = 1"] - means["SDEdit"])
+    assert f"{difference:+.3f} [".replace("-", "−") in text
+    assert "Clips: 2 (a, b)" in text and "![a](a.png)" in text and "Matched strengths" in text
+    alone = markdown([row for row in whole if row["clip"] == "a"], "Sweep x")
+    assert "there is no interval" in alone and " [" not in alone.partition("## ")[2]
