@@ -168,7 +168,7 @@ class OfflineRun:
         settings = arm.settings(config.shared(), _noise_seed(unit.name, task.seed))
         run = Refinement(adapter, arm.calibration(), settings)
         output = _joined(run, unit.frames)
-        receipt = run.receipt()
+        receipt = dict(run.receipt())
         values = measure(config.metrics, unit.frames, output, unit.original, receipt, self._models)
         if "content_loss" in config.metrics:
             values["content_loss"] = adapter.content_loss(self._cutoff())
