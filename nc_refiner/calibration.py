@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import cast
 
 import torch
@@ -23,6 +24,10 @@ __all__ = [
     "content_loss",
     "is_identity",
 ]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True)
@@ -46,17 +51,16 @@ class NoiseCalibration:
     tolerance: float | None = None
 
     def __post_init__(self) -> None:
-        scale, tolerance = self.guidance_scale, self.tolerance
-        if type(self.iterations) is not int or self.iterations < 0:
-            raise ValueError(
-                f"iterations is {self.iterations!r}; it must be a whole number of at least 0 (usual: 1 to 3)"
-            )
-        if not 0 <= self.cutoff <= 1:
-            raise ValueError(f"cutoff is {self.cutoff}; it must lie in [0, 1] (a fraction of the Nyquist frequency)")
-        if scale is not None and not (math.isfinite(scale) and scale >= 0):
-            raise ValueError(f"guidance_scale is {scale}; it must be a number of at least 0, or None")
-        if tolerance is not None and not tolerance > 0:
-            raise ValueError(f"tolerance is {tolerance}; it must be above 0, or None to never stop early")
+        iterations, scale, tolerance = self.iterations, self.guidance_scale, self.tolerance
+        if isinstance(iterations, bool) or not isinstance(iterations, Integral) or iterations < 0:
+            raise ValueError(f"iterations is {iterations!r}; it must be a whole number of at least 0 (usual: 1 to 3)")
+        object.__setattr__(self, "iterations", int(iterations))  # NumPy's whole numbers are welcome
+        if not (_is_number(self.cutoff) and 0 <= self.cutoff <= 1):
+            raise ValueError(f"cutoff is {self.cutoff!r}; it must lie in [0, 1] (a fraction of the Nyquist frequency)")
+        if scale is not None and not (_is_number(scale) and math.isfinite(scale) and scale >= 0):
+            raise ValueError(f"guidance_scale is {scale!r}; it must be a number of at least 0, or None")
+        if tolerance is not None and not (_is_number(tolerance) and tolerance > 0):
+            raise ValueError(f"tolerance is {tolerance!r}; it must be above 0, or None to never stop early")
 
 
 @dataclass(frozen=True)
