@@ -70,9 +70,9 @@ def read_document(path: str | os.PathLike[str]) -> Document:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
     data, places = parse_yaml(text, str(path))
     if data is None:
-        raise ConfigError(f"{path} is empty; a cascade names at least a base and a refiner")
+        raise ConfigError(f"{path} is empty; it holds keys with values")
     if not isinstance(data, dict):
-        raise ConfigError(f"{path} holds a {_kind(data)}; needed: keys with values, such as 'refiner: nc'")
+        raise ConfigError(f"{path} holds a {_kind(data)}; needed: keys with values")
     return Document(str(path), data, places)
 
 
@@ -110,7 +110,7 @@ def _check_events(text: str, name: str) -> None:
         if isinstance(event, yaml.DocumentStartEvent):
             documents += 1
             if documents > 1:
-                raise ConfigError(f"{name}:{line}: a second document starts here; one file holds one cascade")
+                raise ConfigError(f"{name}:{line}: a second document starts here; one file holds one config")
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > MAX_DEPTH:
             raise ConfigError(f"{name}:{line}: nested deeper than {MAX_DEPTH} levels")
