@@ -132,8 +132,6 @@ def read_receipt(path: Path) -> Receipt:
     except ValidationError as error:
         problem = error.errors()[0]
         place = ".".join(map(str, problem["loc"]))
-        raise ValueError(
-            f"{path} is a receipt that cannot be repeated ({place}: {problem['msg']}); pass the options"
-        ) from None
+        raise ValueError(f"{path} cannot be repeated ({place}: {problem['msg']}); pass the options") from None
     receipt: Receipt = found  # type: ignore[assignment]  # what else it holds is kept
     return receipt

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ...calibration import Calibrated, CalibrationTrace, NoiseCalibration, calibrate
-from .recognition import missing_attributes
+from ..recognition import missing_attributes
 from .schedule import noise_level
 
 __all__ = ["calibrated", "unwrap", "wrap"]
