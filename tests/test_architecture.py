@@ -44,7 +44,11 @@ def test_the_contracts_of_the_house_hold():
         ("nc_refiner/video/info.py", "import nc_refiner.video.probe", "No circle between modules"),
         ("nc_refiner/adapters/embedded/model.py", "import nc_refiner.adapters.diffusers", "never imports another"),
         ("nc_refiner/experiment/statistics/power.py", "import yaml", "Statistics know neither"),
-        ("nc_refiner/experiment/store/schema.py", "import nc_refiner.experiment.live.switch", "The store knows nothing"),
+        (
+            "nc_refiner/experiment/store/schema.py",
+            "import nc_refiner.experiment.live.switch",
+            "The store knows nothing",
+        ),
         ("nc_refiner/refiner.py", "import integrations.lavie", "Nothing in the package imports"),
         ("nc_refiner/new_room.py", "", "Arrows between the rooms point down"),
     ],

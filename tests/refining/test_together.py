@@ -88,7 +88,7 @@ def test_sizes():
     assert resized(frames, SETTINGS) is frames
     assert output_size(replace(SETTINGS, scale=2.0), 32, 48) == (64, 96)
     large = resized(frames, replace(SETTINGS, size=(40, 56)))
-    assert large.shape == (2, 3, 40, 56) and 0 <= large.min() and large.max() <= 1
+    assert large.shape == (2, 3, 40, 56) and large.min() >= 0 and large.max() <= 1
     flat = torch.full((1, 3, 16, 16), 0.25)
     assert torch.allclose(resized(flat, replace(SETTINGS, scale=3.0)), torch.full((1, 3, 48, 48), 0.25))
     with pytest.raises(ValueError, match="size and scale"):
