@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from nc_refiner.evaluation.catalogue import DEFAULT, FIDELITY
-from nc_refiner.evaluation.measure import measure_frames
 
 from nc_refiner.evaluation import clipped_shift, delta_e, flicker, saturation_shift, warping_error
+from nc_refiner.evaluation.catalogue import DEFAULT, FIDELITY
+from nc_refiner.evaluation.measure import measure_frames
 from nc_refiner.experiment.offline.config import load_config
 from nc_refiner.experiment.offline.results import read_results
 
