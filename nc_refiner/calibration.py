@@ -6,15 +6,28 @@ import math
 import warnings
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import cast
 
 import torch
 from torch import Tensor
 
-from .frequency import LowPass
+from .frequency import LowPass, relative_norm
 from .noise_level import NoiseLevel
 
-__all__ = ["Calibrated", "CalibrationTrace", "NoiseCalibration", "calibrate", "calibration_steps"]
+__all__ = [
+    "Calibrated",
+    "CalibrationTrace",
+    "NoiseCalibration",
+    "calibrate",
+    "calibration_steps",
+    "content_loss",
+    "is_identity",
+]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True)
@@ -38,17 +51,16 @@ class NoiseCalibration:
     tolerance: float | None = None
 
     def __post_init__(self) -> None:
-        scale, tolerance = self.guidance_scale, self.tolerance
-        if type(self.iterations) is not int or self.iterations < 0:
-            raise ValueError(
-                f"iterations is {self.iterations!r}; it must be a whole number of at least 0 (usual: 1 to 3)"
-            )
-        if not 0 <= self.cutoff <= 1:
-            raise ValueError(f"cutoff is {self.cutoff}; it must lie in [0, 1] (a fraction of the Nyquist frequency)")
-        if scale is not None and not (math.isfinite(scale) and scale >= 0):
-            raise ValueError(f"guidance_scale is {scale}; it must be a number of at least 0, or None")
-        if tolerance is not None and not tolerance > 0:
-            raise ValueError(f"tolerance is {tolerance}; it must be above 0, or None to never stop early")
+        iterations, scale, tolerance = self.iterations, self.guidance_scale, self.tolerance
+        if isinstance(iterations, bool) or not isinstance(iterations, Integral) or iterations < 0:
+            raise ValueError(f"iterations is {iterations!r}; it must be a whole number of at least 0 (usual: 1 to 3)")
+        object.__setattr__(self, "iterations", int(iterations))  # NumPy's whole numbers are welcome
+        if not (_is_number(self.cutoff) and 0 <= self.cutoff <= 1):
+            raise ValueError(f"cutoff is {self.cutoff!r}; it must lie in [0, 1] (a fraction of the Nyquist frequency)")
+        if scale is not None and not (_is_number(scale) and math.isfinite(scale) and scale >= 0):
+            raise ValueError(f"guidance_scale is {scale!r}; it must be a number of at least 0, or None")
+        if tolerance is not None and not (_is_number(tolerance) and tolerance > 0):
+            raise ValueError(f"tolerance is {tolerance!r}; it must be above 0, or None to never stop early")
 
 
 @dataclass(frozen=True)
@@ -65,6 +77,20 @@ class Calibrated:
     x_t: Tensor
     trace: CalibrationTrace
     x0: Tensor | None = None
+
+
+def is_identity(config: NoiseCalibration, height: int | None = None, width: int | None = None) -> bool:
+    """Whether `config` leaves latents of that size (None: of any size) as they are, bit for bit: plain SDEdit."""
+    if config.iterations == 0 or config.cutoff == 0:
+        return True
+    return height is not None and width is not None and LowPass(height, width, config.cutoff).empty
+
+
+def content_loss(estimate: Tensor, reference: Tensor, cutoff: float) -> float:
+    """‖L_ν(x − x_r)‖ / ‖x_r‖ of latents `(B, C, …, H, W)`, averaged over the batch; `cutoff` is ν in [0, 1]."""
+    wide = torch.promote_types(estimate.dtype, torch.float32)
+    low_pass, target = LowPass(reference.shape[-2], reference.shape[-1], cutoff), reference.to(wide)
+    return relative_norm(low_pass(estimate.to(wide) - target), target)
 
 
 def calibration_steps(
@@ -86,21 +112,19 @@ def calibration_steps(
     """
     if x_t.shape != reference.shape:
         raise ValueError(f"x_t is {tuple(x_t.shape)} but the reference is {tuple(reference.shape)}; they must match")
-    low_pass = LowPass(x_t.shape[-2], x_t.shape[-1], config.cutoff)
-    if config.iterations == 0 or low_pass.empty:
+    if is_identity(config, x_t.shape[-2], x_t.shape[-1]):
         return Calibrated(x_t, CalibrationTrace())
     if level.alpha < 1e-6:
         warnings.warn("alpha is 0 at this timestep: calibration can do nothing; use a lower strength", stacklevel=2)
         return Calibrated(x_t, CalibrationTrace())
     wide = torch.float64 if x_t.dtype == torch.float64 else torch.float32
-    target = reference.to(wide)
-    size = target.flatten(1).norm(dim=1).clamp_min(torch.finfo(wide).tiny)
+    low_pass, target = LowPass(x_t.shape[-2], x_t.shape[-1], config.cutoff), reference.to(wide)
     losses: list[float] = []
     implied = None
     for _ in range(config.iterations):
         estimate = (yield x_t).to(wide)
         excess = low_pass(estimate - target)
-        losses.append(float((excess.flatten(1).norm(dim=1) / size).mean()))
+        losses.append(relative_norm(excess, target))
         if not math.isfinite(losses[-1]):
             raise ValueError("the model's estimate is not finite (NaN or infinity); check its dtype and the input")
         if config.tolerance is not None and losses[-1] < config.tolerance:

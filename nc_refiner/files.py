@@ -4,14 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
+import tempfile
 import uuid
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
-__all__ = ["AtomicFile", "FileError", "failures_told", "write_text"]
+__all__ = [
+    "PICTURE_SUFFIXES",
+    "VIDEO_SUFFIXES",
+    "AtomicFile",
+    "FileError",
+    "clear_parts",
+    "digest",
+    "exclusive",
+    "failures_told",
+    "write_text",
+]
+
+PART = ".part"
+VIDEO_SUFFIXES = frozenset({".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".webm"})
+PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".webp"})
 
 
 class FileError(ValueError):
@@ -70,7 +86,7 @@ class AtomicFile:
         if not folder.is_dir():
             what = "is not a folder" if folder.exists() else "does not exist"
             raise FileError(f"{path}: the folder {folder} {what}; create it first")
-        self.temporary = folder / f".{uuid.uuid4().hex}{self._target.suffix}.part"
+        self.temporary = folder / f"{_part_prefix(self._target)}{uuid.uuid4().hex[:12]}{PART}"
         try:
             # Not mkstemp: its 0600 would outlive the rename and hide the result from the user's group.
             os.close(os.open(self.temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
@@ -103,6 +119,56 @@ class AtomicFile:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.discard()
+
+
+def _part_prefix(target: Path) -> str:
+    # A name at the system's limit of length leaves no room for more.
+    return f".{target.name[:100]}."
+
+
+def clear_parts(target: Path) -> None:
+    """Remove temporaries that a killed process left for `target`; only for who holds `exclusive(target, …)`."""
+    target = Path(os.path.realpath(target))
+    if target.parent.is_dir():
+        for entry in target.parent.iterdir():
+            if entry.name.startswith(_part_prefix(target)) and entry.name.endswith(PART):
+                _remove(entry)
+
+
+@contextlib.contextmanager
+def exclusive(target: Path, refusal: str) -> Iterator[None]:
+    """Only one process of this machine and user at a time gets past this for one `target`.
+
+    Raises:
+        FileError: `refusal`, where another holds it.
+    """
+    from filelock import FileLock, Timeout
+
+    user = getattr(os, "getuid", lambda: "user")()
+    # Not beside the target: a folder that other programs read must hold nothing but results.
+    folder = Path(tempfile.gettempdir()) / f"nc_refiner-locks-{user}"
+    name = hashlib.sha256(os.path.realpath(target).encode(errors="surrogateescape")).hexdigest()[:32]
+    lock = FileLock(folder / f"{name}.lock", timeout=0)
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        raise FileError(refusal) from None
+    except OSError as error:
+        raise write_failure(lock.lock_file, error) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal."""
+    found = hashlib.sha256()
+    with path.open("rb") as stream:
+        for block in iter(lambda: stream.read(2**20), b""):
+            found.update(block)
+    return found.hexdigest()
 
 
 def _remove(path: Path) -> None:

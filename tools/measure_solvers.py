@@ -19,8 +19,8 @@ from modelscope_solvers import load_solver_code
 from torch import Tensor
 
 from nc_refiner.adapters.embedded import EmbeddedRefiner
-from nc_refiner.adapters.modelscope.randomness import drawing_from
 from nc_refiner.adapters.modelscope.solving import CalibrateAt, estimate_x0, level_at, run_solver
+from nc_refiner.adapters.runtime import drawing_from
 from nc_refiner.assets import demo_clip
 from nc_refiner.calibration import NoiseCalibration, calibrate
 from nc_refiner.evaluation.metrics import mse, mse_low, spatial_frequency, ssim

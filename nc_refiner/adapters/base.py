@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -74,17 +75,29 @@ class Timesteps:
         return self.values[0]
 
 
+class _CountPerThread:
+    """A number of an instance that every thread sees from 0 on."""
+
+    def __get__(self, owner: Any, kind: Any = None) -> Any:
+        return self if owner is None else vars(owner).get("_counts", {}).get(threading.get_ident(), 0)
+
+    def __set__(self, owner: Any, count: int) -> None:
+        vars(owner).setdefault("_counts", {})[threading.get_ident()] = count
+
+
 class RefinerAdapter(ABC):
     """One host, as `CalibratedRefiner` sees it. Latents are `(B, C, F, H, W)`; images are `F = 1`.
 
-    `evaluations` counts every evaluation of the host's network (a guided prediction may count twice); an adapter
-    adds to it where it calls the network. `owns_trajectory` says that `denoise` is the host's own solver and need not
-    equal the loop over `predict_x0` and `step`. No hook may touch a global random state.
+    `evaluations` counts calls of the host's network: a guided prediction counts twice where the host calls it twice,
+    once where one call takes both halves as a batch; the size of a batch does not count. An adapter adds to it where it
+    calls the network; every thread has a count of its own, so that runs side by side do not count each other's.
+    `owns_trajectory` says that `denoise` is the host's own solver and need not equal the loop over `predict_x0` and
+    `step`. No hook may touch a global random state.
     """
 
     name: str = ""
     requirements: Requirements = Requirements()
-    evaluations: int = 0
+    evaluations: int = cast(int, _CountPerThread())
     owns_trajectory: bool = False
 
     @property
@@ -105,6 +118,11 @@ class RefinerAdapter(ABC):
     @abstractmethod
     def timesteps(self, num_inference_steps: int, strength: float) -> Timesteps:
         """The host's own rule for which steps `strength` in (0, 1] runs."""
+
+    def count_steps(self, num_inference_steps: int, strength: float) -> int:
+        """How many steps `timesteps` would run, at least 1; for progress bars, so it must be cheap. A host that has to
+        be asked may answer by its usual rule and be off by one."""
+        return len(self.timesteps(num_inference_steps, strength))
 
     def strength_at(self, timestep: float) -> float:
         """The strength whose first step is (nearest to) `timestep`; for callers that think in timesteps."""

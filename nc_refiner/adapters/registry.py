@@ -1,9 +1,11 @@
-"""Names → adapters: a decorator for ours, entry points `nc_refiner.adapters` for everyone else's."""
+"""The hosts, one entry each: the adapter's name, how its pipelines are known, where they are wrapped. And names →
+adapters: a decorator for ours, entry points `nc_refiner.adapters` for everyone else's."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -11,22 +13,117 @@ from typing import Any
 from ..naming import did_you_mean
 from .base import RefinerAdapter
 
-__all__ = ["available", "create", "diagnose", "parameters", "register", "summary"]
+__all__ = [
+    "Host",
+    "available",
+    "create",
+    "diagnose",
+    "host_of",
+    "parameters",
+    "register",
+    "register_host",
+    "summary",
+]
 
 GROUP = "nc_refiner.adapters"
 Factory = Callable[..., RefinerAdapter]
 
 _registered: dict[str, Factory] = {}
-_BUILT_IN = {
-    "diffusers": "nc_refiner.adapters.diffusers.loading",
-    "embedded": "nc_refiner.adapters.embedded",
-    "modelscope": "nc_refiner.adapters.modelscope.loading",
-    "videocrafter": "nc_refiner.adapters.videocrafter",
+
+
+@dataclass(frozen=True)
+class Host:
+    """One kind of pipeline: as an adapter under its name, and wrapped as the object it is.
+
+    Attributes:
+        name: of the adapter, and in messages.
+        recognises: tells whether an object is this host's; must not import it.
+        module: dotted name of a module with `wrap(pipe, config, **options)`, `unwrap(pipe)` and a context manager
+            `calibrated(pipe, config, **options)`; imported when first needed. Empty: its objects cannot be wrapped.
+        options: names of the keyword options that `wrap` and `calibrated` of the module take.
+        adapter: dotted name of the module that registers the adapter `name` when it is imported; empty where there is
+            none, or where an entry point names it.
+    """
+
+    name: str
+    recognises: Callable[[Any], bool]
+    module: str
+    options: tuple[str, ...] = ()
+    adapter: str = ""
+
+
+def _has_base(value: Any, package: str, name: str) -> bool:
+    return any(
+        parent.__name__ == name and parent.__module__.partition(".")[0] == package for parent in type(value).__mro__
+    )
+
+
+def _is_videocrafter(value: Any) -> bool:
+    from .videocrafter.recognition import missing_attributes
+
+    return not missing_attributes(value)
+
+
+_hosts: dict[str, Host] = {
+    host.name: host
+    for host in (
+        Host("embedded", lambda value: False, "", adapter="nc_refiner.adapters.embedded"),
+        Host(
+            "diffusers",
+            lambda value: _has_base(value, "diffusers", "DiffusionPipeline"),
+            "nc_refiner.adapters.diffusers.host",
+            ("mode",),
+            "nc_refiner.adapters.diffusers.loading",
+        ),
+        Host(
+            "modelscope",
+            lambda value: _has_base(value, "modelscope", "VideoToVideoPipeline"),
+            "nc_refiner.adapters.modelscope.host",
+            ("calibrate_at",),
+            "nc_refiner.adapters.modelscope.loading",
+        ),
+        Host(
+            "videocrafter",
+            _is_videocrafter,
+            "nc_refiner.adapters.videocrafter.host",
+            adapter="nc_refiner.adapters.videocrafter",
+        ),
+    )
 }
+
+
+def register_host(host: Host) -> None:
+    """Let `wrap` know another kind of pipeline.
+
+    Raises:
+        ValueError: the name is taken by another host.
+    """
+    if _hosts.get(host.name, host) != host:
+        raise ValueError(f"a host named {host.name!r} is already registered; choose another name")
+    _hosts[host.name] = host
+
+
+def host_of(pipe: Any) -> Host:
+    """The host whose pipeline `pipe` is.
+
+    Raises:
+        TypeError: nobody's; the message lists the hosts there are.
+    """
+    for host in _hosts.values():
+        if host.module and host.recognises(pipe):
+            return host
+    kind = f"{type(pipe).__module__}.{type(pipe).__qualname__}"
+    known = sorted(name for name, host in _hosts.items() if host.module)
+    raise TypeError(
+        f"{kind} is no pipeline that can be calibrated; known hosts: {', '.join(known)}. "
+        "Pass the pipeline object itself, or write an adapter (nc_refiner.adapters.RefinerAdapter)"
+    )
 
 
 def register(name: str) -> Callable[[Factory], Factory]:
     """Decorator: make an adapter class, or a function that builds one, available under `name`.
+
+    The adapter's own `name` must be the same: receipts carry it, and repeating one looks it up here.
 
     Raises:
         ValueError: the name is taken by another factory, or is empty.
@@ -43,13 +140,17 @@ def register(name: str) -> Callable[[Factory], Factory]:
     return decorate
 
 
+def _built_in() -> dict[str, str]:
+    return {host.name: host.adapter for host in _hosts.values() if host.adapter}
+
+
 def _entry_points() -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=GROUP)}
 
 
 def available() -> list[str]:
     """Every name `create` understands, sorted; nothing is imported to find out."""
-    return sorted({*_registered, *_BUILT_IN, *_entry_points()})
+    return sorted({*_registered, *_built_in(), *_entry_points()})
 
 
 def create(name: str, **options: Any) -> RefinerAdapter:
@@ -64,8 +165,9 @@ def create(name: str, **options: Any) -> RefinerAdapter:
 
 def _factory(name: str) -> Factory:
     if name not in _registered:
-        if name in _BUILT_IN:
-            import_module(_BUILT_IN[name])
+        module = _built_in().get(name)
+        if module is not None:
+            import_module(module)
         else:
             point = _entry_points().get(name)
             if point is None:

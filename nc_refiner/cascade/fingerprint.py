@@ -11,27 +11,15 @@ from typing import Any
 import torch
 
 from ..clip import VideoClip
+from ..files import digest
 
-__all__ = ["clip_digest", "code_version", "digest_of", "file_digest", "named_files"]
+__all__ = ["clip_digest", "code_version", "digest_of", "named_files"]
 
 
 def digest_of(value: Any) -> str:
     """SHA-256 of JSON-ready data, independent of the order of keys."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
-
-
-def _digest(file: Any) -> str:
-    found = hashlib.sha256()
-    while block := file.read(1 << 20):
-        found.update(block)
-    return found.hexdigest()
 
 
 def clip_digest(clip: VideoClip) -> str:
@@ -50,7 +38,7 @@ def code_version() -> str:
     for path in sorted(root.rglob("*")):
         if path.suffix in {".py", ".safetensors"}:
             found.update(path.relative_to(root).as_posix().encode("utf-8"))
-            found.update(file_digest(path).encode("ascii"))
+            found.update(digest(path).encode("ascii"))
     return found.hexdigest()
 
 
@@ -65,7 +53,7 @@ def named_files(value: Any) -> dict[str, str]:
     path = Path(value)
     try:
         if path.is_file():
-            return {value: file_digest(path)}
+            return {value: digest(path)}
         if path.is_dir():
             # Weights in a folder are many gigabytes: their sizes and times stand for them.
             inside = sorted(file for file in path.rglob("*") if file.is_file())

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from ..clip import VideoClip
-from ..files import write_text
+from ..files import digest, write_text
 from ..video import write_clip
 from .exchange import read_exact, write_exact
-from .fingerprint import clip_digest, file_digest
+from .fingerprint import clip_digest
 
 __all__ = ["Finished", "StageFolder", "write_json"]
 
@@ -63,7 +63,7 @@ class StageFolder:
             return None
         try:
             for path in self._files():
-                if file_digest(path) != record["files"][path.name]:
+                if digest(path) != record["files"][path.name]:
                     return None
             return Finished(record["clip"]["digest"], record["clip"]["frames"], record["fallback"])
         except (OSError, KeyError, TypeError):
@@ -94,7 +94,7 @@ class StageFolder:
             "fingerprint": fingerprint,
             "fallback": fallback,
             "clip": {"digest": finished.clip_digest, "frames": len(clip), **about},
-            "files": {path.name: file_digest(path) for path in self._files()},
+            "files": {path.name: digest(path) for path in self._files()},
         }
         write_json(self.record, record)
         return finished

@@ -11,14 +11,17 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
+from .._version import __version__
 from .ab import ab
 from .cascade import cascade
 from .doctor import doctor
 from .evaluate import evaluate
+from .interrupts import interrupted
+from .options import flag
 from .refine import refine
 from .refiners import refiners
 from .sweep import sweep
@@ -65,8 +68,16 @@ for _command in (refine, cascade, evaluate, sweep, doctor, refiners):
 app.add_typer(ab)
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"nc-refiner {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def _root() -> None:
+def _root(
+    version: Annotated[bool, flag("Print the version and end.", "--version", callback=_version, is_eager=True)] = False,
+) -> None:
     """Refine videos with SDEdit models and keep their content: Noise Calibration."""
 
 
@@ -100,7 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _say(_usage_message(error, given))
             return BAD_INPUT
         except (_Interrupted, KeyboardInterrupt, typer.Abort):
-            _say("interrupted; nothing was written, the input is as it was")
+            _say(interrupted())
             return FAILED
         except BrokenPipeError:
             return FAILED

@@ -8,7 +8,7 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-from nc_refiner.clip import VideoClip
+from ..clip import VideoClip
 
 __all__ = ["Sidecar", "read_sidecar", "sidecar_path", "sidecar_text"]
 

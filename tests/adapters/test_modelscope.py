@@ -19,13 +19,13 @@ from nc_refiner.adapters.modelscope import diagnosis
 from nc_refiner.adapters.modelscope.adapter import ModelScopeAdapter
 from nc_refiner.adapters.modelscope.attention import use_sdpa_where_needed
 from nc_refiner.adapters.modelscope.loading import dtype_for
-from nc_refiner.adapters.modelscope.randomness import drawing_from
 from nc_refiner.adapters.modelscope.stand_ins import missing_imports_stood_in
+from nc_refiner.adapters.registry import host_of
+from nc_refiner.adapters.runtime import drawing_from
 from nc_refiner.calibration import NoiseCalibration, calibrate
 from nc_refiner.refiner import CalibratedRefiner
 from nc_refiner.refining import conformance
 from nc_refiner.refining.fit import fit
-from nc_refiner.wrapping import _host
 
 from .small_modelscope import MemoryEfficientCrossAttention, VideoToVideoPipeline, _filled, waves
 
@@ -64,7 +64,7 @@ def ran(pipe, frames):
 
 def test_recognised_by_name_without_an_import(fast):
     before = "modelscope" in sys.modules
-    assert _host(fast).name == "modelscope"
+    assert host_of(fast).name == "modelscope"
     assert ("modelscope" in sys.modules) == before
     assert "modelscope" in registry.available()
 

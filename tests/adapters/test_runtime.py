@@ -9,8 +9,7 @@ from types import ModuleType
 import pytest
 import torch
 
-from nc_refiner.adapters import runtime
-from nc_refiner.adapters.runtime import has_xformers_kernel
+from nc_refiner.adapters.runtime import attention, has_xformers_kernel
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +28,7 @@ def install(monkeypatch, kernel):
 
 
 def test_absent(monkeypatch):
-    monkeypatch.setattr(runtime, "find_spec", lambda name: None)
+    monkeypatch.setattr(attention, "find_spec", lambda name: None)
     assert not has_xformers_kernel("cpu", torch.float32)
 
 

@@ -2,24 +2,44 @@
 
 from __future__ import annotations
 
+import copy
+import copyreg
 import functools
 import inspect
+import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from ...calibration import CalibrationTrace, NoiseCalibration
+from ..runtime import PrivateStream, copied, generators_in, replaced, rewinder, taking_turns
 from .engine_in_loop import run_in_loop
 from .engine_replay import run_replay
 from .errors import InLoopImpossible, NothingToCalibrate
-from .randomness import RandomState
-from .support import check_call, guidance_argument, reason_for_replay
+from .sharing import shared_models
+from .support import call_parameters, check_call, guidance_argument, keeps_nothing, reason_for_replay
 
-__all__ = ["Mode", "State", "calibrated_class", "check_mode", "state_of"]
+__all__ = [
+    "Mode",
+    "State",
+    "calibrated_class",
+    "check_mode",
+    "in_scope",
+    "plain_copy",
+    "plain_scheduler",
+    "state_of",
+    "stock_class",
+    "twin_state",
+]
 
 Mode = Literal["auto", "in_loop", "replay"]
 STATE = "_nc_refiner"
+SCOPES = "_nc_refiner_scopes"
+_KEPT_NOTHING = (
+    "strength is 1: nothing of the input is left to be kept, so this is a stock call; use a strength below 1 to refine"
+)
 
 
 @dataclass(eq=False)
@@ -47,15 +67,68 @@ def check_mode(mode: str) -> None:
         raise ValueError(f"mode is {mode!r}; allowed: {', '.join(map(repr, get_args(Mode)))}")
 
 
-def state_of(pipe: Any) -> State | None:
-    """The calibration a pipeline carries, or None."""
+def twin_state(pipe: Any) -> State | None:
+    """The calibration a twin made by `wrap` carries, or None."""
     found = vars(pipe).get(STATE) if hasattr(pipe, "__dict__") else None
     return found if isinstance(found, State) else None
+
+
+def state_of(pipe: Any) -> State | None:
+    """The calibration that counts for a call of `pipe` in this thread, or None.
+
+    That is the innermost `calibrated` block of this thread, else the latest of any thread, else the twin's own.
+    """
+    scopes: list[tuple[int, State]] = list(vars(pipe).get(SCOPES, ())) if hasattr(pipe, "__dict__") else []
+    mine = [state for thread, state in scopes if thread == threading.get_ident()]
+    if mine or scopes:
+        return (mine or [state for _, state in scopes])[-1]
+    return twin_state(pipe)
+
+
+_scoping = threading.Lock()
+
+
+@contextmanager
+def in_scope(pipe: Any, state: State) -> Iterator[None]:
+    """Inside the block `pipe` is calibrated as `state` says; blocks may nest and may end in any order."""
+    entry = (threading.get_ident(), state)
+    with replaced(pipe, "__class__", calibrated_class(type(pipe))):
+        with _scoping:
+            vars(pipe)[SCOPES] = [*vars(pipe).get(SCOPES, ()), entry]
+        try:
+            yield
+        finally:
+            with _scoping:
+                left = [one for one in vars(pipe)[SCOPES] if one is not entry]
+                if left:
+                    vars(pipe)[SCOPES] = left
+                else:
+                    del vars(pipe)[SCOPES]
+
+
+def plain_copy(pipe: Any) -> Any:
+    """A shallow copy of `pipe`, wrapped or not, that calibrates nothing; its scheduler is its own."""
+    plain = copied(pipe)
+    plain.__class__ = stock_class(type(pipe))
+    for name in (STATE, SCOPES):
+        vars(plain).pop(name, None)
+    # Not through __setattr__, which would write to a config; the scheduler is of the same class, so it need not.
+    vars(plain)["scheduler"] = plain_scheduler(pipe)
+    return plain
+
+
+def plain_scheduler(pipe: Any) -> Any:
+    """A deep copy of the pipeline's scheduler, without what a call that runs meanwhile has put on it."""
+    return copy.deepcopy(pipe.scheduler)
 
 
 def _keywords(function: Callable[..., Any], pipe: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
     """The arguments by name; a wrong one fails as it does in the stock call."""
     signature = inspect.signature(function)
+    if any(one.kind is one.VAR_POSITIONAL for one in signature.parameters.values()):
+        # A subclass that hands everything on: its base knows what the arguments are called.
+        names = list(call_parameters(type(pipe)))
+        return {**dict(zip(names, args, strict=False)), **kwargs}
     arguments = dict(signature.bind(pipe, *args, **kwargs).arguments)
     arguments.pop(next(iter(signature.parameters)))
     for parameter in signature.parameters.values():
@@ -84,6 +157,28 @@ def _replay(pipe: Any, call: Callable[..., Any], arguments: dict[str, Any], stat
     return result
 
 
+def _by_engine(pipe: Any, call: Callable[..., Any], arguments: dict[str, Any], state: State) -> Any:
+    """The calibrated call by the engine that can serve it; the generators in `arguments` are rewound in between."""
+    rewind = rewinder(arguments.values())
+    reason = None if state.mode == "replay" else reason_for_replay(pipe, arguments, state.config)
+    if state.mode == "in_loop" and reason is not None:
+        raise InLoopImpossible(f"{type(pipe).__name__}: {reason}; use mode='replay', or mode='auto' which chooses it")
+    if state.mode == "replay":
+        return _replay(pipe, call, arguments, state)
+    if reason is None:
+        try:
+            return _in_loop(pipe, call, arguments, state)
+        except InLoopImpossible as problem:
+            if state.mode == "in_loop":
+                raise
+            reason = str(problem)
+            rewind()
+    if reason not in state.said:
+        state.said.add(reason)
+        warnings.warn(f"calibrating {type(pipe).__name__} by replay: {reason}", stacklevel=5)
+    return _replay(pipe, call, arguments, state)
+
+
 def _run(pipe: Any, function: Callable[..., Any], state: State, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     config = state.config
     state.trace, state.engine = CalibrationTrace(), "stock"
@@ -92,55 +187,75 @@ def _run(pipe: Any, function: Callable[..., Any], state: State, args: tuple[Any,
     arguments = _keywords(function, pipe, args, kwargs)
     check_call(pipe, arguments)
     call = functools.partial(function, pipe)
-    before = RandomState(arguments.values())
-    reason = None if state.mode == "replay" else reason_for_replay(pipe, arguments, config)
-    if state.mode == "in_loop" and reason is not None:
-        raise InLoopImpossible(f"{type(pipe).__name__}: {reason}; use mode='replay', or mode='auto' which chooses it")
-    try:
-        if state.mode == "replay":
-            return _replay(pipe, call, arguments, state)
-        if reason is None:
-            try:
-                return _in_loop(pipe, call, arguments, state)
-            except InLoopImpossible as problem:
-                if state.mode == "in_loop":
-                    raise
-                reason = str(problem)
-                before.restore()
-        if reason not in state.said:
-            state.said.add(reason)
-            warnings.warn(f"calibrating {type(pipe).__name__} by replay: {reason}", stacklevel=3)
-        return _replay(pipe, call, arguments, state)
-    except NothingToCalibrate:
-        before.restore()
+    if keeps_nothing(pipe, arguments):
+        warnings.warn(f"{type(pipe).__name__}: {_KEPT_NOTHING}", stacklevel=4)
         return call(**arguments)
+    rewind = rewinder(arguments.values())
+    given, private = arguments, None
+    if "generator" in call_parameters(type(pipe)) and not any(generators_in([arguments.get("generator")])):
+        private = PrivateStream(pipe._execution_device)
+        given = {**arguments, "generator": private.generator}
+    try:
+        result = _by_engine(pipe, call, given, state)
+    except NothingToCalibrate:
+        state.trace, state.engine = CalibrationTrace(), "stock"
+        rewind()
+        return call(**arguments)
+    if private is not None:
+        private.hand_back()
+    return result
+
+
+def stock_class(cls: Any) -> Any:
+    """The class a calibrated one was made of; any other is returned as it is."""
+    return vars(cls).get("_nc_refiner_stock", cls)
+
+
+def _revived(cls: Any, config: NoiseCalibration, mode: Mode, original: Any) -> Any:
+    """A twin without its attributes, which a copy or an unpickler fills in."""
+    twin = cls.__new__(calibrated_class(cls))
+    vars(twin)[STATE] = State(config, mode, original)
+    return twin
+
+
+def calibrated_class(cls: Any) -> Any:
+    """A subclass of a pipeline class that differs in `__call__` alone: same name, same signature, same documentation.
+
+    `cls` itself is left as it is. Further attributes: `calibration_trace`, the trace of the latest call. Copies and
+    pickles keep the settings. Calls of pipelines that share a model take turns.
+    """
+    return cls if "_nc_refiner_stock" in vars(cls) else _made_of(cls)
 
 
 @functools.cache
-def calibrated_class(cls: Any) -> type:
-    """A subclass of a pipeline class that differs in `__call__` alone: same name, same signature, same documentation.
-
-    `cls` itself is left as it is. Further attributes: `calibration_trace`, the trace of the latest call.
-    """
-    if "calibration_trace" in vars(cls):
-        return cls
+def _made_of(cls: Any) -> type:
     stock: Callable[..., Any] = cls.__call__
 
     @functools.wraps(stock)
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-        state = state_of(self)
-        return stock(self, *args, **kwargs) if state is None else _run(self, stock, state, args, kwargs)
+        with taking_turns(shared_models(self)):
+            state = state_of(self)
+            return stock(self, *args, **kwargs) if state is None else _run(self, stock, state, args, kwargs)
 
     def calibration_trace(self: Any) -> CalibrationTrace:
         """Content loss per iteration of the latest call; empty before, and where nothing was calibrated."""
         state = state_of(self)
         return CalibrationTrace() if state is None else state.trace
 
+    def reduce(self: Any, protocol: Any) -> Any:
+        state = twin_state(self)
+        attributes = {name: value for name, value in vars(self).items() if name not in (STATE, SCOPES)}
+        if state is None:
+            return copyreg.__newobj__, (cls,), attributes  # type: ignore[attr-defined]
+        return _revived, (cls, state.config, state.mode, state.original), attributes
+
     body = {
         "__call__": call,
         "__doc__": cls.__doc__,
         "__module__": cls.__module__,
         "__qualname__": cls.__qualname__,
+        "__reduce_ex__": reduce,
+        "_nc_refiner_stock": cls,
         "calibration_trace": property(calibration_trace),
     }
     return type(cls)(cls.__name__, (cls,), body)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -12,8 +11,9 @@ import torch
 from torch import Tensor
 
 from ...noise_level import NoiseLevel
+from ..runtime import MethodHook, replaced
 from .errors import NotSDEdit
-from .patching import MethodHook, replaced
+from .steps import method_signature, named_arguments
 
 __all__ = ["NOISING_METHODS", "Noising", "noising_hooked", "probe_level", "start_level"]
 
@@ -79,7 +79,7 @@ def start_level(scheduler: Any, timestep: Tensor) -> NoiseLevel | None:
     for name in NOISING_METHODS:
         method = getattr(scheduler, name, None)
         if method is not None:
-            parameters = dict.fromkeys(inspect.signature(method).parameters)
+            parameters = dict.fromkeys(method_signature(scheduler, name).parameters)
             x_name, t_name = _name(parameters, _REFERENCE_NAMES), _name(parameters, _TIMESTEP_NAMES)
             one = torch.ones((1, 1, 1, 1), device=timestep.device)
             return probe_level(method, {x_name: one, "noise": one, t_name: timestep.reshape(1)})
@@ -95,13 +95,13 @@ def noising_hooked(
     While `wanted()` is false calls pass through: inpainting noises once per step, and nothing of that matters here.
     """
 
-    def proxy(method: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        signature = inspect.signature(method)
+    def proxy(name: str, method: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        signature = method_signature(scheduler, name)
 
         def hooked(*args: Any, **kwargs: Any) -> Tensor:
             if not wanted():
                 return method(*args, **kwargs)
-            arguments = dict(signature.bind(*args, **kwargs).arguments)
+            arguments = named_arguments(signature, args, kwargs)
             first = torch.atleast_1d(torch.as_tensor(arguments[_name(arguments, _TIMESTEP_NAMES)]))
             if len(first) == 0:
                 raise NotSDEdit("strength leaves no step to run; raise strength or num_inference_steps")
@@ -115,5 +115,5 @@ def noising_hooked(
         for name in NOISING_METHODS:
             method = getattr(scheduler, name, None)
             if method is not None:
-                stack.enter_context(replaced(scheduler, name, proxy(method)))
+                stack.enter_context(replaced(scheduler, name, proxy(name, method)))
         yield

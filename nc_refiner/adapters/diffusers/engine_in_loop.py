@@ -11,10 +11,13 @@ import torch
 from torch import Tensor
 
 from ...calibration import CalibrationTrace, NoiseCalibration
+from ..runtime import replaced
 from .coefficients import Noising, start_level
 from .errors import InLoopImpossible, NothingToCalibrate
-from .patching import replaced
-from .session import Session, StepCall, step_hooked
+from .progress import CallProgress
+from .session import Session
+from .sharing import models_restored
+from .steps import StepCall, step_hooked
 
 __all__ = ["run_in_loop"]
 
@@ -30,9 +33,11 @@ class _InLoop:
         self.extra: int | None = None
         """Extra steps in the pipeline's list; None until it asks for its timesteps: only then are steps ours."""
         self.steps_seen = 0
+        self.real_steps = 0
         self.finished = False
-        self.expected: Tensor | None = None
-        self.length: int | None = None
+        self.length = 0
+        self.order = int(getattr(pipe.scheduler, "order", 1))
+        self.progress: CallProgress | None = None
 
     def get_timesteps(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
@@ -61,44 +66,71 @@ class _InLoop:
                     return place
         raise InLoopImpossible("the pipeline's get_timesteps does not return the end of the scheduler's timesteps")
 
+    def show(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        """The pipeline's `progress_bar`: how many steps there are is known only when it asks for its bar."""
+
+        @functools.wraps(original)
+        def progress_bar(*args: Any, **kwargs: Any) -> Any:
+            if self.extra is None:
+                return original(*args, **kwargs)
+            if self.progress is None:
+                # Higher orders take a step in several evaluations, and pipelines count the steps.
+                steps = -(-self.length // self.order)
+                self.progress = CallProgress(original, self.extra, lambda total: steps)
+            return self.progress(*args, **kwargs)
+
+        return progress_bar
+
     def on_noised(self, noising: Noising) -> Tensor:
         # Inpainting noises the known part of the picture again after every step, for the timestep that comes next:
         # in an extra step that is the same one, and the calibrated latents are the answer that changes nothing.
+        expected = self.session.expected
         calibrating = self.extra is not None and 0 < self.steps_seen <= self.extra
-        if calibrating and self.expected is not None and noising.x_t.shape == self.expected.shape:
-            return self.expected
+        if calibrating and expected is not None and noising.x_t.shape == expected.shape:
+            return expected
+        if self.steps_seen == 0 and self.extra:
+            self.session.check_worth_it(noising)
         return noising.x_t
+
+    def _really(self, step: Callable[[], Any]) -> Any:
+        answer = step()
+        self.real_steps += 1
+        if self.progress is not None and (self.real_steps % self.order == 0 or self.real_steps == self.length):
+            self.progress.tick()
+        return answer
 
     def on_step(self, call: StepCall) -> Any:
         if self.finished:
-            return call.really()
+            return self._really(call.really)
         if self.extra is None:
             raise InLoopImpossible("the pipeline never asked for its timesteps through get_timesteps")
         self.steps_seen += 1
         if self.steps_seen == 1:
             self._hide_extra_steps()
-            try:
-                self.session.begin(call.sample)
-            except NothingToCalibrate:
-                if self.extra:
-                    raise
-                self.finished = True
-                return call.really()
-        elif self.expected is None or not torch.equal(call.sample, self.expected):
+        try:
+            arrived = self.session.arrives(call.sample)
+        except NothingToCalibrate:
+            if self.extra:
+                raise
+            self.finished = True
+            return self._really(call.really)
+        if not arrived:
             raise InLoopImpossible("the pipeline changes the latents between its steps")
         if self.steps_seen > self.session.config.iterations:
             self.finished = True
-            return call.really()
+            return self._really(call.really)
         ahead = self.session.advance(call)
-        if ahead.output is not None:
+        output = ahead.output
+        if output is not None:
             self.finished = True
-            return call.really_from(ahead.latents, ahead.output)
-        self.expected = ahead.latents.to(call.sample.dtype)
-        return call.answer(self.expected)
+            return self._really(lambda: call.really_from(ahead.latents, output))
+        if self.progress is not None:
+            self.progress.predicted()
+        return call.answer(self.session.expect(ahead.latents, call.sample.dtype))
 
     def _hide_extra_steps(self) -> None:
         """`pipe.num_timesteps` is public: let it tell the number of real steps."""
-        if self.extra and self.length is not None and getattr(self.pipe, "_num_timesteps", None) is not None:
+        if self.extra and getattr(self.pipe, "_num_timesteps", None) is not None:
             self.pipe._num_timesteps = min(self.pipe._num_timesteps - self.extra, self.length)
 
     def callback(self, users: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
@@ -127,7 +159,7 @@ def run_in_loop(
     Raises:
         InLoopImpossible: before the first real step; the random state has then moved.
         NothingToCalibrate: the low band is empty, which shows when the pipeline's list is already longer.
-        NotSDEdit: see `Session.begin`.
+        NotSDEdit: see `Session.arrives`.
     """
     original = getattr(pipe, "get_timesteps", None)
     if original is None:
@@ -137,8 +169,15 @@ def run_in_loop(
     if users is not None:
         arguments = {**arguments, _CALLBACK: loop.callback(users)}
     with ExitStack() as stack:
+        stack.enter_context(models_restored(pipe))
         stack.enter_context(loop.session.recording(loop.on_noised, lambda: not loop.finished))
         stack.enter_context(step_hooked(pipe.scheduler, loop.on_step))
         stack.enter_context(replaced(pipe, "get_timesteps", loop.get_timesteps(original)))
-        result = call(**arguments)
+        if hasattr(pipe, "progress_bar"):
+            stack.enter_context(replaced(pipe, "progress_bar", loop.show(pipe.progress_bar)))
+        try:
+            result = call(**arguments)
+        finally:
+            if loop.progress is not None:
+                loop.progress.close()
     return result, loop.session.trace

@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ...calibration import CalibrationTrace, NoiseCalibration
+from ..runtime import replaced, rewinder
 from .coefficients import Noising
-from .errors import LeavePass, NothingToCalibrate, NotSDEdit
+from .errors import LeavePass, NotSDEdit
 from .memo import EncoderMemo
-from .patching import replaced
-from .randomness import RandomState
-from .session import Session, StepCall, step_hooked
+from .progress import CallProgress
+from .session import Session
+from .sharing import models_restored
+from .steps import StepCall, step_hooked
 
-__all__ = ["aborting", "run_replay"]
+__all__ = ["run_replay"]
 
 
 class _Pass:
     """One call of the pipeline, from `latents` (None: from its own) to its end or to its first step."""
 
-    def __init__(self, session: Session, latents: Tensor | None, calibrated: bool):
-        self.session, self.latents, self.calibrated = session, latents, calibrated
-        self.next: Tensor | None = None
+    def __init__(self, session: Session, progress: CallProgress | None, calibrated: bool):
+        self.session, self.progress, self.calibrated = session, progress, calibrated
         self.done = False
         self.finished = False
 
@@ -35,51 +35,39 @@ class _Pass:
 
     def on_noised(self, noising: Noising) -> Tensor:
         session = self.session
-        if self.latents is None or len(session.noisings) - 1 != session.started.index:
-            return noising.x_t
-        return session.injected(self.latents)
+        if session.expected is None:
+            session.check_worth_it(noising)
+        elif len(session.noisings) - 1 == session.started.index:
+            return session.injected(session.expected)
+        return noising.x_t
+
+    def _last(self) -> None:
+        self.finished = True
+        if self.progress is not None:
+            self.progress.satisfied()
+            self.progress.follows = True
 
     def on_step(self, call: StepCall) -> Any:
         if self.finished:
             return call.really()
-        if self.latents is None:
-            try:
-                self.session.begin(call.sample)
-            except NothingToCalibrate:  # so far this pass is a stock call, and so it ends
-                self.finished = True
-                return call.really()
-        elif not torch.equal(call.sample, self.latents):
+        if not self.session.arrives(call.sample):
             raise NotSDEdit(
                 f"{type(self.session.pipe).__name__} does not repeat itself: the latents given to it at add_noise are "
-                "not those at its first step, so it cannot be calibrated; use another scheduler or pipeline"
+                "not those at its first step, so it cannot be calibrated; use another scheduler or pipeline, and see "
+                "that all its randomness comes from the generator it is given"
             )
         if self.calibrated:
-            self.finished = True
+            self._last()
             return call.really()
         ahead = self.session.advance(call)
         if ahead.output is not None:
-            self.finished = True
+            self._last()
             return call.really_from(ahead.latents, ahead.output)
-        self.next, self.done = ahead.latents.to(call.sample.dtype), ahead.done
+        self.session.expect(ahead.latents, call.sample.dtype)
+        if self.progress is not None:
+            self.progress.predicted()
+        self.done = ahead.done
         raise LeavePass
-
-
-@contextmanager
-def aborting(pipe: Any) -> Iterator[None]:
-    """Undo what a pipeline undoes itself only after its last step: attention processors (PAG) and feature caches."""
-    parts: dict[str, Any] = pipe.components
-    processors = {name: dict(part.attn_processors) for name, part in parts.items() if hasattr(part, "attn_processors")}
-    try:
-        yield
-    except LeavePass:
-        for name, before in processors.items():
-            now = parts[name].attn_processors
-            if any(now[place] is not processor for place, processor in before.items()):
-                parts[name].set_attn_processor(before)
-        for part in parts.values():
-            if getattr(part, "is_cache_enabled", False):
-                part._reset_stateful_cache()
-        raise
 
 
 def run_replay(
@@ -91,9 +79,10 @@ def run_replay(
 ) -> tuple[Any, CalibrationTrace]:
     """Call the pipeline once per prediction and once more from the calibrated latents.
 
-    Every pass starts from the same random state, so the last one leaves it as a stock call does. Costs N extra guided
-    evaluations like the in-loop engine (fewer with `tolerance` or `reuse_prediction`) and N repeats of whatever the
-    pipeline does before its loop, less the encoders, which are remembered.
+    Every pass starts from the same state of the generators in `arguments`, so the last one leaves them as a stock call
+    does; global random states are neither read nor set back. Costs N extra guided evaluations like the in-loop engine
+    (fewer with `tolerance` or `reuse_prediction`) and N repeats of whatever the pipeline does before its loop, less
+    the encoders, which are remembered.
 
     Args:
         pipe: the pipeline; instance attributes of it and its parts are replaced during the call and put back.
@@ -106,25 +95,31 @@ def run_replay(
         What the pipeline returned, and the trace.
 
     Raises:
-        NotSDEdit: see `Session.begin`.
+        NothingToCalibrate: the low band is empty or α is 0; before any evaluation, the generators have then moved.
+        NotSDEdit: see `Session.arrives`.
     """
     session, memo = Session(pipe, config), EncoderMemo()
-    before = RandomState(arguments.values())
-    quiet = {**getattr(pipe, "_progress_bar_config", {}), "disable": True}
-    latents: Tensor | None = None
+    rewind = rewinder(arguments.values())
+    progress = None
+    if hasattr(pipe, "progress_bar"):
+        progress = CallProgress(pipe.progress_bar, config.iterations - (1 if config.reuse_prediction else 0))
     calibrated = False
-    while True:
-        one = _Pass(session, latents, calibrated)
-        with ExitStack() as stack:
-            stack.enter_context(memo.on(pipe))
-            stack.enter_context(session.recording(one.on_noised, one.open))
-            stack.enter_context(step_hooked(pipe.scheduler, one.on_step))
-            if not (calibrated or config.reuse_prediction):
-                stack.enter_context(replaced(pipe, "_progress_bar_config", quiet))
-            try:
-                with aborting(pipe):
-                    changed = {} if calibrated else calibration_arguments or {}
-                    return call(**{**arguments, **changed}), session.trace
-            except LeavePass:
-                latents, calibrated = one.next, one.done
-        before.restore()
+    try:
+        while True:
+            one = _Pass(session, progress, calibrated)
+            with ExitStack() as stack:
+                stack.enter_context(memo.on(pipe))
+                stack.enter_context(session.recording(one.on_noised, one.open))
+                stack.enter_context(step_hooked(pipe.scheduler, one.on_step))
+                if progress is not None:
+                    stack.enter_context(replaced(pipe, "progress_bar", progress))
+                try:
+                    with models_restored(pipe):
+                        changed = {} if calibrated else calibration_arguments or {}
+                        return call(**{**arguments, **changed}), session.trace
+                except LeavePass:
+                    calibrated = one.done
+            rewind()
+    finally:
+        if progress is not None:
+            progress.close()

@@ -13,12 +13,12 @@ class InLoopImpossible(RuntimeError):
     """The in-loop engine cannot serve this call; `mode="auto"` turns to the replay engine, which can."""
 
 
-class NothingToCalibrate(Exception):
-    """Raised before the first real step: the low band is empty or α is 0, so a stock run gives the result."""
-
-
-class LeavePass(BaseException):
-    """Leaves a pipeline's call from within its first scheduler step.
+class NothingToCalibrate(BaseException):
+    """Raised before the first real step: the low band is empty or α is 0, so a stock run gives the result.
 
     Not an `Exception`, so that a pipeline that catches those cannot swallow it.
     """
+
+
+class LeavePass(BaseException):
+    """Leaves a pipeline's call from within its first scheduler step; no `Exception` for the same reason."""

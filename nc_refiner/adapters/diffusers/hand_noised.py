@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from ...noise_level import NoiseLevel
+from ..runtime import MethodHook, replaced
 from .coefficients import Noising
 from .errors import NotSDEdit
 from .layout import PackCall
-from .patching import MethodHook, replaced
 
 __all__ = ["hand_noising_hooked", "is_hand_noised"]
 

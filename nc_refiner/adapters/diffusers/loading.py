@@ -9,7 +9,7 @@ import torch
 
 from ..base import RefinerAdapter
 from ..registry import register
-from ..runtime import has_xformers_kernel
+from ..runtime import default_device, default_dtype, has_xformers_kernel, named_dtype
 
 __all__ = ["default_device", "default_dtype", "load_pipeline", "require_diffusers", "use_xformers"]
 
@@ -36,20 +36,6 @@ def require_diffusers() -> ModuleType:
             "this refiner needs diffusers, which is not installed: pip install 'nc-refiner[diffusers]'"
         ) from error
     return diffusers
-
-
-def default_device() -> torch.device:
-    """CUDA, then MPS, then the CPU."""
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
-def default_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 where a GPU has it, else float16 there; float32 on a CPU, where half precision is slow."""
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-    return torch.float16 if device.type == "mps" else torch.float32
 
 
 def use_xformers(pipe: Any, device: torch.device) -> bool:
@@ -99,8 +85,8 @@ def load_pipeline(
     Args:
         model: name on the hub or a folder. A text-to-image or text-to-video model becomes its image-to-image or
             video-to-video pipeline over the same weights.
-        dtype: None is `default_dtype(device)`; or a torch dtype, or its name.
-        device: None is `default_device()`.
+        dtype: None is `default_dtype(device)`; or float32, float16 or bfloat16, as such or by name.
+        device: None is CUDA, then MPS, then the CPU.
         variant: for example `fp16`: which of several sets of weights.
         revision: branch, tag or commit on the hub.
         local_files_only: True never asks the hub; None obeys `HF_HUB_OFFLINE`.
@@ -115,12 +101,8 @@ def load_pipeline(
         ValueError: no such dtype.
     """
     diffusers = require_diffusers()
-    place = torch.device(device) if device is not None else default_device()
-    if isinstance(dtype, str):
-        named = getattr(torch, dtype, None)
-        if not isinstance(named, torch.dtype):
-            raise ValueError(f"dtype is {dtype!r}; allowed: float32, float16, bfloat16")
-        dtype = named
+    place = torch.device(device) if device is not None else default_device(mps=True)
+    precision = default_dtype(place) if dtype is None else named_dtype(dtype)
     options: dict[str, Any] = {
         "variant": variant,
         "revision": revision,
@@ -130,7 +112,7 @@ def load_pipeline(
     }
     pipe = diffusers.DiffusionPipeline.from_pretrained(
         model,
-        dtype=dtype or default_dtype(place),
+        dtype=precision,
         use_safetensors=True,
         **{name: value for name, value in options.items() if value is not None},
     )

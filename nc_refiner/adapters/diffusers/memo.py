@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .patching import replaced
+from ..runtime import only_here, replaced
 
 __all__ = ["EncoderMemo"]
 
@@ -51,7 +51,9 @@ class EncoderMemo:
 
     @contextmanager
     def on(self, pipe: Any) -> Iterator[None]:
-        """Inside the block the encoders of `pipe` answer from memory where they can."""
+        """Inside the block the encoders of `pipe` answer from memory where they can; to this thread alone, for others
+        may be using the same models.
+        """
         with ExitStack() as stack:
             if hasattr(pipe, "encode_prompt"):
                 remembered = self._remembering("encode_prompt", pipe.encode_prompt)
@@ -79,4 +81,4 @@ class EncoderMemo:
             del known[:-_MOST]
             return answer
 
-        return remembering
+        return only_here(remembering, function)

@@ -8,13 +8,12 @@ from typing import Any
 
 from torch import Tensor
 
-from ...calibration import NoiseCalibration
+from ..runtime import MethodHook, only_here, replaced
 from .coefficients import Noising
-from .engine_replay import aborting
 from .errors import LeavePass
-from .patching import MethodHook, replaced
-from .randomness import RandomState
-from .session import Session, StepCall, step_hooked
+from .session import Recorder
+from .sharing import models_restored
+from .steps import StepCall, step_hooked
 
 __all__ = ["network_hooked", "run_pass"]
 
@@ -22,11 +21,11 @@ __all__ = ["network_hooked", "run_pass"]
 def run_pass(
     pipe: Any,
     arguments: dict[str, Any],
-    on_step: Callable[[Session, StepCall], Any] | None = None,
+    on_step: Callable[[Recorder, StepCall], Any] | None = None,
     on_noised: Callable[[Noising], Tensor] | None = None,
     inject: Tensor | None = None,
 ) -> Any:
-    """Call `pipe` once, silently and without touching a global random state; None if a hook left it by `LeavePass`.
+    """Call `pipe` once, silently; None if a hook left it by `LeavePass`.
 
     Args:
         pipe, arguments: the pipeline and its call.
@@ -34,35 +33,33 @@ def run_pass(
         on_noised: answers what is noised.
         inject: latents, as the pipeline noises them, that take the place of its own.
     """
-    session = Session(pipe, NoiseCalibration())
+    recorder = Recorder(pipe)
 
     def noised(noising: Noising) -> Tensor:
         if on_noised is not None:
             return on_noised(noising)
-        if inject is not None and len(session.noisings) == 1:
+        if inject is not None and len(recorder.noisings) == 1:
             noising.x_t = inject
         return noising.x_t
 
-    before = RandomState()
     try:
         with ExitStack() as stack:
-            stack.enter_context(session.recording(noised))
+            stack.enter_context(recorder.recording(noised))
             stack.enter_context(replaced(pipe, "_progress_bar_config", {"disable": True}))
             if on_step is not None:
-                stack.enter_context(step_hooked(pipe.scheduler, lambda call: on_step(session, call)))
-            with aborting(pipe):
+                stack.enter_context(step_hooked(pipe.scheduler, lambda call: on_step(recorder, call)))
+            with models_restored(pipe):
                 return pipe(**arguments)
     except LeavePass:
         return None
-    finally:
-        before.restore()
 
 
 @contextmanager
 def network_hooked(
     pipe: Any, count: Callable[[], None], record: list[Any] | None, instead: list[Any]
 ) -> Iterator[None]:
-    """Inside the block, count the denoising network's evaluations, and record or replace its answers.
+    """Inside the block, count the denoising network's evaluations, and record or replace its answers; those asked for
+    in this thread, for others may be using the same network.
 
     Args:
         pipe: the pipeline.
@@ -82,5 +79,5 @@ def network_hooked(
             record.append(answer)
         return answer
 
-    with replaced(network, "forward", MethodHook(forward, evaluate)):
+    with replaced(network, "forward", MethodHook(forward, only_here(evaluate, forward))):
         yield

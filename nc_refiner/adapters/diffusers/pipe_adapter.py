@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -11,30 +11,46 @@ from torch import Tensor
 
 from ...noise_level import NoiseLevel
 from ..base import RefinerAdapter, Timesteps
-from .calling import STATE
+from ..runtime import taking_turns
+from .calling import plain_copy
 from .coefficients import Noising
 from .errors import LeavePass, NotSDEdit
 from .estimates import estimate_x0, implying_output
 from .hand_noised import is_hand_noised
-from .host import unwrap
 from .layout import Layout
 from .memo import EncoderMemo
 from .passes import network_hooked, run_pass
-from .session import Session, StepCall
+from .session import Recorder
 from .shapes import LatentAxes, frame_multiple, input_name, pixels, requirements
+from .sharing import shared_models
+from .steps import StepCall
 from .support import check_pipeline, guidance_argument, parameters_of
 
 __all__ = ["PipelineAdapter"]
+
+
+class _Clip(threading.local):
+    """What the hooks know of the clip at hand; each thread has its own, for several may share an adapter."""
+
+    def __init__(self) -> None:
+        self.plans: dict[float, tuple[int, float]] = {}
+        self.levels: dict[tuple[int, float], NoiseLevel] = {}
+        self.frames: Tensor | None = None
+        self.count = 0
+        self.memo = EncoderMemo()
+        self.predicted: list[Any] = []
+        self.decoded: tuple[Tensor, Tensor] | None = None
 
 
 class PipelineAdapter(RefinerAdapter):
     """Any image-to-image or video-to-video pipeline of diffusers.
 
     Image pipelines refine frame by frame. Every hook is one call of the pipeline, left as early as possible, with the
-    encoders remembered while the clip stays the same; `denoise` is the pipeline's own call, to its end.
+    encoders remembered while the clip stays the same; `denoise` is the pipeline's own call, to its end. Threads may
+    share an adapter, and adapters a pipeline: their passes take turns.
 
     Args:
-        pipe: the pipeline; a shallow copy with its own scheduler is used, a wrapped one is unwrapped first.
+        pipe: the pipeline, of which a shallow copy with its own scheduler is used; of a twin, the twin's parts.
         call: arguments that go into every call of it (a control image, embeddings, …).
 
     Raises:
@@ -47,7 +63,6 @@ class PipelineAdapter(RefinerAdapter):
     """`denoise` is the pipeline's own call: there is no loop over `predict_x0` and `step` to compare it with."""
 
     def __init__(self, pipe: Any, **call: Any):
-        pipe = unwrap(pipe)
         check_pipeline(pipe)
         if is_hand_noised(type(pipe)):
             raise NotSDEdit(
@@ -56,9 +71,8 @@ class PipelineAdapter(RefinerAdapter):
         unknown = sorted(set(call) - set(parameters_of(pipe)))
         if unknown:
             raise TypeError(f"{type(pipe).__name__} takes no {', '.join(unknown)}")
-        self.pipe = copy.copy(pipe)
-        vars(self.pipe)["scheduler"] = copy.deepcopy(pipe.scheduler)
-        vars(self.pipe).pop(STATE, None)  # inside `calibrated(pipe)` it would calibrate a second time
+        # Plain also where `pipe` is wrapped: it would calibrate a second time.
+        self.pipe = plain_copy(pipe)
         self._call = call
         try:
             self._guidance: str | None = guidance_argument(pipe)
@@ -66,14 +80,8 @@ class PipelineAdapter(RefinerAdapter):
             self._guidance = None
         self.requirements = requirements(pipe, call, self._guidance is not None)
         self.evaluations = 0
-        self._plans: dict[float, tuple[int, float]] = {}
-        self._levels: dict[tuple[int, float], NoiseLevel] = {}
         self._axes: LatentAxes | None = None
-        self._frames: Tensor | None = None
-        self._count = 0
-        self._memo = EncoderMemo()
-        self._predicted: list[Any] = []
-        self._decoded: tuple[Tensor, Tensor] | None = None
+        self._clip = _Clip()
 
     @property
     def device(self) -> torch.device:
@@ -100,45 +108,52 @@ class PipelineAdapter(RefinerAdapter):
         """The pipeline's own rule. Asked of a small blank frame until a clip was encoded; where a flow is shifted by
         resolution, `noise_level` and `denoise` still go by the clip at hand.
         """
-        noising = self._start((num_inference_steps, strength))
-        scheduled, first = self.pipe.scheduler.timesteps, noising.timestep
-        begin = getattr(self.pipe.scheduler, "begin_index", None)
+        with taking_turns(shared_models(self.pipe)):  # the scheduler tells of the pass that was made last
+            noising = self._start((num_inference_steps, strength))
+            scheduled, first = self.pipe.scheduler.timesteps, noising.timestep
+            begin = getattr(self.pipe.scheduler, "begin_index", None)
         if begin is None:
             begin = int((scheduled == first.to(scheduled.device)).nonzero()[0])
-        self._plans[float(first)] = (num_inference_steps, strength)
+        self._clip.plans[float(first)] = (num_inference_steps, strength)
         return Timesteps(scheduled[begin:].cpu(), num_inference_steps, strength)
+
+    def count_steps(self, num_inference_steps: int, strength: float) -> int:
+        """By the rule of most pipelines, without starting a call only to leave it again."""
+        return max(1, min(int(num_inference_steps * strength), num_inference_steps))
 
     def noise_level(self, timestep: Tensor) -> NoiseLevel:
         plan = self._plan(timestep)
-        if plan not in self._levels:
-            self._levels[plan] = self._start(plan).level
-        return self._levels[plan]
+        if plan not in self._clip.levels:
+            self._clip.levels[plan] = self._start(plan).level
+        return self._clip.levels[plan]
 
     def encode(self, frames: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Frames `(F, 3, H, W)` in [0, 1] → `(1, C, F', H', W')`; a video VAE's clips are padded by repeated frames."""
         # Any plan will do: what is noised does not depend on how much.
-        plan = next(iter(self._plans.values()), (self.requirements.default_steps, self.requirements.default_strength))
+        plan = next(
+            iter(self._clip.plans.values()), (self.requirements.default_steps, self.requirements.default_strength)
+        )
         if self._axes is None:
             self._axes = LatentAxes(self._start(plan, self._blank()).reference)
         extra = -(len(frames) - 1) % frame_multiple(self.pipe)
-        self._count = len(frames)
-        self._frames = torch.cat([frames, frames[-1:].expand(extra, -1, -1, -1)]) if extra else frames
-        self._memo.forget_models()
-        self._levels, self._decoded = {}, None
+        self._clip.count = len(frames)
+        self._clip.frames = torch.cat([frames, frames[-1:].expand(extra, -1, -1, -1)]) if extra else frames
+        self._clip.memo.forget_models()
+        self._clip.levels, self._clip.decoded = {}, None
         return self._axes.to_contract(self._start(plan, generator=generator).reference)
 
     def predict_x0(self, x_t: Tensor, timestep: Tensor, condition: Any, guidance_scale: float | None = None) -> Tensor:
         """x̂₀ after one guided evaluation of the pipeline's network; raises ValueError before `encode`."""
         found: list[Tensor] = []
 
-        def leave(session: Session, call: StepCall) -> Any:
-            noising, _, layout = session.locate(call.sample)
+        def leave(recorder: Recorder, call: StepCall) -> Any:
+            noising, _, layout = recorder.locate(call.sample)
             found.append(layout.to_noised(estimate_x0(self.pipe.scheduler, call.output, call.sample, noising.level)))
             raise LeavePass
 
-        self._predicted = []
+        self._clip.predicted = []
         arguments = self._arguments(self._plan(timestep), condition, guidance_scale, None)
-        self._run(arguments, leave, inject=x_t, record=self._predicted)
+        self._run(arguments, leave, inject=x_t, record=self._clip.predicted)
         return self._known_axes.to_contract(found[0]).to(x_t.dtype)
 
     def denoise(
@@ -159,11 +174,11 @@ class PipelineAdapter(RefinerAdapter):
         layouts: list[Layout] = []
         last: list[Tensor] = []
 
-        def step(session: Session, call: StepCall) -> Any:
+        def step(recorder: Recorder, call: StepCall) -> Any:
             if layouts:
                 answer = call.really()
             else:
-                noising, _, layout = session.locate(call.sample)
+                noising, _, layout = recorder.locate(call.sample)
                 layouts.append(layout)
                 answer = call.really() if first_x0 is None else self._from_estimate(call, layout, noising, first_x0)
             last[:] = [answer[0]]
@@ -173,10 +188,10 @@ class PipelineAdapter(RefinerAdapter):
 
         plan = (timesteps.num_inference_steps, timesteps.strength)
         arguments = self._arguments(plan, condition, guidance_scale, generator)
-        instead = [] if first_x0 is None else list(self._predicted)
+        instead = [] if first_x0 is None else list(self._clip.predicted)
         result = self._run({**arguments, "output_type": "pt"}, step, inject=x_t, instead=instead)
         latents = self._known_axes.to_contract(layouts[0].to_noised(last[0]))
-        self._decoded = (latents, pixels(result[0], self._count))
+        self._clip.decoded = (latents, pixels(result[0], self._clip.count))
         return latents
 
     def _from_estimate(self, call: StepCall, layout: Layout, noising: Noising, first_x0: Tensor) -> Any:
@@ -188,17 +203,17 @@ class PipelineAdapter(RefinerAdapter):
         """The frames `denoise` made of these latents; other latents go through a call of one step (one guided
         evaluation), whose outcome they replace. Raises ValueError before `encode`.
         """
-        if self._decoded is not None and self._decoded[0] is latents:
-            return self._decoded[1]
+        if self._clip.decoded is not None and self._clip.decoded[0] is latents:
+            return self._clip.decoded[1]
         layouts: list[Layout] = []
 
-        def put(session: Session, call: StepCall) -> Any:
+        def put(recorder: Recorder, call: StepCall) -> Any:
             if not layouts:
-                layouts.append(session.locate(call.sample)[2])
+                layouts.append(recorder.locate(call.sample)[2])
             return call.answer(layouts[0].to_sample(self._known_axes.to_host(latents)).to(call.sample.dtype))
 
         arguments = {**self._arguments((2, 0.5), self.condition(), None, None), "output_type": "pt"}
-        return pixels(self._run(arguments, put)[0], self._count)
+        return pixels(self._run(arguments, put)[0], self._clip.count)
 
     def describe(self) -> dict[str, Any]:
         import diffusers
@@ -213,16 +228,16 @@ class PipelineAdapter(RefinerAdapter):
 
     @property
     def _known_axes(self) -> LatentAxes:
-        if self._axes is None or self._frames is None:
+        if self._axes is None or self._clip.frames is None:
             raise ValueError("no clip has been encoded yet; call encode() first")
         return self._axes
 
     def _plan(self, timestep: Tensor) -> tuple[int, float]:
         try:
-            return self._plans[float(timestep)]
+            return self._clip.plans[float(timestep)]
         except KeyError:
             raise ValueError(
-                f"timestep {float(timestep):g} starts no schedule asked for; known: {sorted(self._plans)}. "
+                f"timestep {float(timestep):g} starts no schedule asked for; known: {sorted(self._clip.plans)}. "
                 "Ask timesteps() first"
             ) from None
 
@@ -255,7 +270,7 @@ class PipelineAdapter(RefinerAdapter):
         frames: Tensor | None = None,
     ) -> dict[str, Any]:
         known, name = parameters_of(self.pipe), input_name(self.pipe)
-        frames = self._frames if frames is None else frames
+        frames = self._clip.frames if frames is None else frames
         frames = self._blank() if frames is None else frames
         found = {
             name: list(frames) if name == "video" else frames[:1],
@@ -273,7 +288,7 @@ class PipelineAdapter(RefinerAdapter):
     def _run(
         self,
         arguments: dict[str, Any],
-        on_step: Callable[[Session, StepCall], Any] | None = None,
+        on_step: Callable[[Recorder, StepCall], Any] | None = None,
         *,
         on_noised: Callable[[Noising], Tensor] | None = None,
         inject: Tensor | None = None,
@@ -284,5 +299,6 @@ class PipelineAdapter(RefinerAdapter):
             self.evaluations += 1
 
         latents = None if inject is None else self._known_axes.to_host(inject)
-        with self._memo.on(self.pipe), network_hooked(self.pipe, count, record, instead or []):
+        hooked = network_hooked(self.pipe, count, record, instead or [])
+        with taking_turns(shared_models(self.pipe)), self._clip.memo.on(self.pipe), hooked:
             return run_pass(self.pipe, arguments, on_step, on_noised, latents)

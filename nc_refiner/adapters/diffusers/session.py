@@ -1,9 +1,9 @@
-"""One calibrated call of a pipeline: what both engines share. The method itself stays in `calibration_steps`."""
+"""What a call noises, and one calibrated call: what both engines share. The method itself stays in
+`calibration_steps`."""
 
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -13,14 +13,15 @@ import torch
 from torch import Tensor
 
 from ...calibration import Calibrated, CalibrationTrace, NoiseCalibration, calibration_steps
+from ..runtime import replaced
 from .coefficients import Noising, noising_hooked
 from .errors import NothingToCalibrate, NotSDEdit
 from .estimates import carried_output, estimate_x0
 from .hand_noised import hand_noising_hooked
 from .layout import Layout, PackCall, find_layout
-from .patching import MethodHook, replaced
+from .steps import StepCall
 
-__all__ = ["Advance", "Session", "StepCall", "step_hooked"]
+__all__ = ["Advance", "Recorder", "Session"]
 
 _PACKERS = ("_pack_latents", "pack_latents")
 _NOTHING_NOISED = (
@@ -28,69 +29,6 @@ _NOTHING_NOISED = (
     "`denoising_start`, with `latents=`, at strength 1 of an inpainting pipeline, and for pipelines that are not "
     "SDEdit. Use an image-to-image or video-to-video pipeline with a strength below 1, or iterations=0"
 )
-
-
-@dataclass(eq=False)
-class StepCall:
-    """One call of `scheduler.step`, taken apart.
-
-    Attributes:
-        step: the scheduler's own method.
-        arguments: by name, as the pipeline passed them.
-    """
-
-    step: Callable[..., Any]
-    arguments: dict[str, Any]
-
-    @property
-    def _sign(self) -> int:
-        # With a timestep per token the flow-matching scheduler takes the velocity towards the clean side (LTX).
-        return 1 if self.arguments.get("per_token_timesteps") is None else -1
-
-    @property
-    def output(self) -> Tensor:
-        """The model's output, after guidance, with the sign a plain step takes."""
-        value: Tensor = self.arguments["model_output"]
-        return value if self._sign == 1 else -value
-
-    @property
-    def sample(self) -> Tensor:
-        """The latents in the scheduler's layout and scale."""
-        value: Tensor = self.arguments["sample"]
-        return value
-
-    def really(self) -> Any:
-        """Let the scheduler step."""
-        return self.step(**self.arguments)
-
-    def really_from(self, sample: Tensor, output: Tensor) -> Any:
-        """Let the scheduler step from other latents, with another output (signed as `output`)."""
-        return self.step(**{**self.arguments, "sample": sample, "model_output": self._sign * output})
-
-    def answer(self, latents: Tensor) -> Any:
-        """What a pipeline may take for the scheduler's answer: `latents` as the previous sample."""
-        if self.arguments.get("return_dict", True) is False:
-            return (latents, None)
-        from diffusers.schedulers.scheduling_utils import SchedulerOutput
-
-        return SchedulerOutput(prev_sample=latents)
-
-
-@contextmanager
-def step_hooked(scheduler: Any, on_step: Callable[[StepCall], Any]) -> Iterator[None]:
-    """Inside the block every `scheduler.step` goes through `on_step`, whose answer is returned."""
-    step = scheduler.step
-    signature = inspect.signature(step)
-
-    def hooked(*args: Any, **kwargs: Any) -> Any:
-        bound = signature.bind(*args, **kwargs).arguments
-        for parameter in signature.parameters.values():  # flatten what a `**kwargs` parameter swallowed
-            if parameter.kind is parameter.VAR_KEYWORD:
-                bound.update(bound.pop(parameter.name, {}))
-        return on_step(StepCall(step, dict(bound)))
-
-    with replaced(scheduler, "step", MethodHook(step, hooked)):
-        yield
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,20 +56,17 @@ class _Started:
     steps: Generator[Tensor, Tensor, Calibrated]
 
 
-class Session:
-    """Drives the core's coroutine from inside a pipeline.
+class Recorder:
+    """Watches one pass of a pipeline: what it noises, how it packs, and what of it reaches the scheduler.
 
     Args:
-        pipe: the pipeline; nothing on it is changed here but by `recording`, inside its block.
-        config: how to calibrate.
+        pipe: the pipeline; nothing on it is changed but inside a `recording` block.
     """
 
-    def __init__(self, pipe: Any, config: NoiseCalibration):
-        self.pipe, self.config = pipe, config
+    def __init__(self, pipe: Any):
+        self.pipe = pipe
         self.noisings: list[Noising] = []
-        self.trace = CalibrationTrace()
         self._packs: list[PackCall] = []
-        self._started: _Started | None = None
 
     @contextmanager
     def recording(
@@ -161,17 +96,6 @@ class Session:
 
         return recorder
 
-    @property
-    def started(self) -> _Started:
-        """What `begin` found.
-
-        Raises:
-            RuntimeError: `begin` has not been called.
-        """
-        if self._started is None:
-            raise RuntimeError("the calibration has not reached the pipeline's first step yet; call begin() there")
-        return self._started
-
     def locate(self, sample: Tensor) -> tuple[Noising, int, Layout]:
         """At the first step: which noising call of this pass led to `sample`, its number, and the layout between.
 
@@ -184,6 +108,11 @@ class Session:
             if layout is not None:
                 break
         else:
+            if not bool(torch.isfinite(sample).all()):
+                raise ValueError(
+                    f"{type(self.pipe).__name__}: the latents are NaN or infinite before the first step; check the "
+                    "input, and the autoencoder's dtype (many overflow in float16: use float32 or bfloat16)"
+                )
             raise NotSDEdit(f"{type(self.pipe).__name__}: {_NOTHING_NOISED}")
         if noising.x_t.ndim < 4:
             raise NotSDEdit(
@@ -192,13 +121,55 @@ class Session:
             )
         return noising, index, layout
 
-    def begin(self, sample: Tensor) -> None:
-        """At the first step: start the coroutine on what `locate` finds.
+
+class Session(Recorder):
+    """Drives the core's coroutine from inside a pipeline.
+
+    Args:
+        pipe: the pipeline; nothing on it is changed here but by `recording`, inside its block.
+        config: how to calibrate.
+    """
+
+    def __init__(self, pipe: Any, config: NoiseCalibration):
+        super().__init__(pipe)
+        self.config = config
+        self.trace = CalibrationTrace()
+        self.expected: Tensor | None = None
+        """The latents the pipeline must bring to its first step next; None before it has been there."""
+        self._started: _Started | None = None
+
+    @property
+    def started(self) -> _Started:
+        """What `begin` found.
+
+        Raises:
+            RuntimeError: `begin` has not been called.
+        """
+        if self._started is None:
+            raise RuntimeError("the calibration has not reached the pipeline's first step yet; call begin() there")
+        return self._started
+
+    def check_worth_it(self, noising: Noising) -> None:
+        """Raise NothingToCalibrate (after the core's warning) where what is noised leaves nothing to calibrate: known
+        before any evaluation. What has no height and width is not judged here.
+        """
+        if noising.x_t.ndim < 4 or noising.x_t.shape != noising.reference.shape:
+            return
+        try:
+            next(calibration_steps(noising.x_t, noising.reference, noising.level, self.config))
+        except StopIteration as stop:
+            raise NothingToCalibrate from stop
+
+    def arrives(self, sample: Tensor) -> bool:
+        """Whether the latents at the pipeline's first step are those it was told to start from; the first time, the
+        calibration starts on what `locate` finds, and they are.
 
         Raises:
             NotSDEdit: see `locate`.
             NothingToCalibrate: empty low band, or α = 0 (after the core's warning).
         """
+        if self._started is not None:
+            return self.expected is not None and torch.equal(sample, self.expected)
         noising, index, layout = self.locate(sample)
         steps = calibration_steps(layout.to_noised(sample), noising.reference, noising.level, self.config)
         self._started = _Started(noising, index, layout, steps)
@@ -207,6 +178,12 @@ class Session:
             next(steps)
         except StopIteration as stop:
             raise NothingToCalibrate from stop
+        return True
+
+    def expect(self, latents: Tensor, dtype: torch.dtype) -> Tensor:
+        """From now on the pipeline must arrive at its first step with `latents`, which are returned in `dtype`."""
+        self.expected = latents.to(dtype)
+        return self.expected
 
     def injected(self, latents: Tensor) -> Tensor:
         """`latents`, given as `step` sees them, as `add_noise` would have returned them."""

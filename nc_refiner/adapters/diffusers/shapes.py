@@ -10,17 +10,14 @@ import torch
 from torch import Tensor
 
 from ..base import Requirements
+from .support import call_parameters
 
 __all__ = ["LatentAxes", "frame_multiple", "input_name", "pixels", "requirements"]
 
 
-def _parameters(pipe: Any) -> dict[str, inspect.Parameter]:
-    return dict(inspect.signature(type(pipe).__call__).parameters)
-
-
 def input_name(pipe: Any) -> str:
     """The call's argument for what is refined: `video` or `image`."""
-    return "video" if "video" in _parameters(pipe) else "image"
+    return "video" if "video" in call_parameters(type(pipe)) else "image"
 
 
 def _network_config(pipe: Any) -> Any:
@@ -55,7 +52,7 @@ def requirements(pipe: Any, fixed: dict[str, Any], guided: bool) -> Requirements
         fixed: call arguments that are the same for every clip; embeddings there stand for prompts.
         guided: whether it has classifier-free guidance.
     """
-    parameters = _parameters(pipe)
+    parameters = call_parameters(type(pipe))
 
     def default(name: str, other: Any) -> Any:
         value = parameters[name].default if name in parameters else None

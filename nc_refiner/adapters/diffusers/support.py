@@ -8,8 +8,18 @@ from typing import Any
 from ...calibration import NoiseCalibration
 from .errors import NotSDEdit
 from .hand_noised import is_hand_noised
+from .sharing import cached_parts
 
-__all__ = ["check_call", "check_pipeline", "guidance_argument", "parameters_of", "reason_for_replay", "refusal"]
+__all__ = [
+    "call_parameters",
+    "check_call",
+    "check_pipeline",
+    "guidance_argument",
+    "keeps_nothing",
+    "parameters_of",
+    "reason_for_replay",
+    "refusal",
+]
 
 REFUSED = {
     "AmusedImg2ImgPipeline": "noises by masking tokens, which have no α and σ",
@@ -29,9 +39,33 @@ _COUNTS_STEPS = {"control_guidance_start": 0.0, "control_guidance_end": 1.0}
 """Arguments whose meaning depends on the number of timesteps, and the value at which it does not."""
 
 
+def call_parameters(cls: type) -> dict[str, inspect.Parameter]:
+    """The arguments that a call of the class takes; a subclass that hands on `*args, **kwargs` takes its base's."""
+    found: dict[str, inspect.Parameter] = {}
+    for parent in cls.__mro__:
+        call = vars(parent).get("__call__")
+        if call is None:
+            continue
+        parameters = list(inspect.signature(call).parameters.values())[1:]
+        named = [one for one in parameters if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)]
+        found = {**{one.name: one for one in named}, **found} if found else {one.name: one for one in named}
+        if len(named) == len(parameters) or not any(one.kind is one.VAR_POSITIONAL for one in parameters):
+            break
+    return found
+
+
 def parameters_of(pipe: Any) -> list[str]:
     """Names of the arguments of the pipeline's call."""
-    return [name for name in inspect.signature(type(pipe).__call__).parameters if name not in ("self", "kwargs")]
+    return list(call_parameters(type(pipe)))
+
+
+def keeps_nothing(pipe: Any, arguments: dict[str, Any]) -> bool:
+    """Whether this call of an inpainting pipeline is at strength 1, where it starts from pure noise by a way of its
+    own and noises nothing."""
+    strength = call_parameters(type(pipe)).get("strength")
+    if strength is None or arguments.get("strength", strength.default) != 1:
+        return False
+    return "is_strength_max" in inspect.signature(getattr(pipe, "prepare_latents", keeps_nothing)).parameters
 
 
 def refusal(cls: type) -> str | None:
@@ -41,7 +75,7 @@ def refusal(cls: type) -> str | None:
             return REFUSED[parent.__name__]
     if is_hand_noised(cls):
         return None
-    if not any(name in inspect.signature(cls.__call__).parameters for name in _STRENGTHS):
+    if not any(name in call_parameters(cls) for name in _STRENGTHS):
         return "takes no `strength`: it does not start from a noised input (SDEdit)"
     return None
 
@@ -92,7 +126,7 @@ def guidance_argument(pipe: Any) -> str:
     Raises:
         ValueError: the pipeline has none (a distilled guidance embedding is not one).
     """
-    parameters = inspect.signature(type(pipe).__call__).parameters
+    parameters = call_parameters(type(pipe))
     if "true_cfg_scale" in parameters:
         return "true_cfg_scale"
     network = getattr(pipe, "transformer", None) or getattr(pipe, "unet", None)
@@ -125,9 +159,8 @@ def reason_for_replay(pipe: Any, arguments: dict[str, Any], config: NoiseCalibra
         return "a PipelineCallback counts the steps itself"
     if arguments.get("callback") is not None:
         return "the deprecated `callback` is called by step numbers that cannot be shifted"
-    for name, model in pipe.components.items():
-        if getattr(model, "is_cache_enabled", False):
-            return f"a feature cache is on in `{name}`"
+    for name in cached_parts(pipe):
+        return f"a feature cache is on in `{name}`"
     if config.guidance_scale is not None:
         return "a guidance scale for the calibration alone cannot be set inside the loop"
     if config.tolerance is not None:

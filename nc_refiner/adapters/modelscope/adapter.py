@@ -12,8 +12,8 @@ from torch import Tensor
 
 from ...noise_level import NoiseLevel
 from ..base import RefinerAdapter, Requirements, Timesteps
+from ..runtime import drawing_from
 from .host import check_pipeline, runnable, unwrap
-from .randomness import drawing_from
 from .solving import CalibrateAt, check_calibrate_at, estimate_x0, level_at, run_solver
 
 __all__ = ["DEFAULT_STEPS", "ModelScopeAdapter", "check_size"]

@@ -8,9 +8,9 @@ import torch
 
 from ..base import RefinerAdapter
 from ..registry import register
+from ..runtime import default_device, named_dtype, random_state_kept
 from .attention import use_sdpa_where_needed
 from .diagnosis import require_modelscope
-from .randomness import random_state_kept
 from .stand_ins import missing_imports_stood_in, name_schedule
 
 __all__ = ["MODEL", "build_pipeline", "dtype_for", "load_pipeline"]
@@ -24,16 +24,12 @@ def dtype_for(device: torch.device, dtype: torch.dtype | str | None) -> torch.dt
     Raises:
         ValueError: no such dtype, or half precision on a CPU.
     """
-    if isinstance(dtype, str):
-        named = getattr(torch, dtype, None)
-        if not isinstance(named, torch.dtype):
-            raise ValueError(f"dtype is {dtype!r}; allowed: float32, float16, bfloat16")
-        dtype = named
     if dtype is None:
         return torch.float32 if device.type == "cpu" else torch.float16
-    if device.type == "cpu" and dtype != torch.float32:
-        raise ValueError(f"dtype is {dtype} on the CPU, where this network needs float32; leave dtype out")
-    return dtype
+    precision = named_dtype(dtype)
+    if device.type == "cpu" and precision != torch.float32:
+        raise ValueError(f"dtype is {precision} on the CPU, where this network needs float32; leave dtype out")
+    return precision
 
 
 def build_pipeline(task: str, model: str, device: torch.device | str | None = None) -> Any:
@@ -48,7 +44,7 @@ def build_pipeline(task: str, model: str, device: torch.device | str | None = No
         ImportError: the stack is missing or broken; the message names every remedy.
     """
     require_modelscope()
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    place = torch.device(device or default_device())
     name = "cpu" if place.type == "cpu" else f"cuda:{place.index or 0}"
     with missing_imports_stood_in(), random_state_kept():
         from modelscope.pipelines import pipeline
@@ -65,7 +61,7 @@ def load_pipeline(
 
     Arguments and errors as `build_pipeline` and `dtype_for`.
     """
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    place = torch.device(device or default_device())
     precision = dtype_for(place, dtype)
     pipe = build_pipeline("video-to-video", model, place)
     pipe.model.generator.to(precision)

@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 import torch
 
 from ...clip import VideoClip
+from ..runtime import drawing_from
 from .attention import use_sdpa_where_needed
 from .loading import build_pipeline, dtype_for
-from .randomness import drawing_from
 
 __all__ = ["ImageToVideo", "TextToVideo"]
 

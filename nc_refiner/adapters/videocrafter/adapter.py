@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ...noise_level import NoiseLevel, PredictionType, predicted_x0
 from ..base import RefinerAdapter, Requirements, Timesteps
+from ..runtime import default_device, named_dtype
 from .attention import use_working_attention
 from .conditioning import Condition, conditioned
 from .recognition import missing_attributes
@@ -78,7 +79,7 @@ class VideoCrafterAdapter(RefinerAdapter):
             )
         self.model = model.eval()
         self.fps, self.guidance_scale, self.eta, self.image = fps, guidance_scale, eta, image
-        self._dtype = _dtype(dtype)
+        self._dtype = named_dtype(dtype)
         if self._dtype != torch.float32:
             _narrow(model.model, self._dtype)
         use_working_attention(model, self.device, self._dtype)
@@ -119,7 +120,7 @@ class VideoCrafterAdapter(RefinerAdapter):
         """
         from .checkout import load_model
 
-        place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        place = torch.device(device or default_device())
         return cls(load_model(Path(root), Path(config), Path(checkpoint)).to(place), **options)
 
     @property
@@ -271,11 +272,3 @@ def _narrow(network: torch.nn.Module, dtype: torch.dtype) -> None:
 def _mode(posterior: Any) -> Tensor:
     mode: Tensor = posterior if isinstance(posterior, Tensor) else posterior.mode()
     return mode
-
-
-def _dtype(value: torch.dtype | str) -> torch.dtype:
-    dtype = getattr(torch, value, None) if isinstance(value, str) else value
-    if dtype not in (torch.float32, torch.float16, torch.bfloat16):
-        raise ValueError(f"dtype is {value!r}; allowed: float32, float16, bfloat16")
-    found: torch.dtype = dtype
-    return found

@@ -275,7 +275,7 @@ class OfflineRun:
         config, adapter, arm = self.config, self._adapter(name), self.config.arms[name]
         run = Refinement(adapter, arm.calibration(), arm.settings(config.shared(), _noise_seed(clip.name, seed)))
         output = torch.cat(list(run.run(clip.frames, len(clip.frames))))
-        receipt = run.receipt()
+        receipt = dict(run.receipt())
         kept = None
         if config.keep_clips == "all" or (config.keep_clips == "first_seed" and seed == config.seeds[0]):
             kept = self._keep(clip, seed, name, output)

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ...adapters.base import RefinerAdapter, Timesteps
 from ...baselines import Setting, encoded, ilvr, invert, matched_sdedit
-from ...baselines.setting import Encoded, content_loss
-from ...calibration import NoiseCalibration, calibration_steps
+from ...baselines.setting import Encoded
+from ...calibration import NoiseCalibration, calibration_steps, content_loss
 from ...evaluation.measure import measure_frames
 from .arms import Arm
 from .clips import InputClip

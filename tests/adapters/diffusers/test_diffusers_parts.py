@@ -18,8 +18,7 @@ from nc_refiner.adapters.diffusers.errors import NotSDEdit
 from nc_refiner.adapters.diffusers.estimates import carried_output, estimate_x0, implying_output, prediction_type
 from nc_refiner.adapters.diffusers.layout import PackCall, find_layout
 from nc_refiner.adapters.diffusers.memo import EncoderMemo
-from nc_refiner.adapters.diffusers.patching import MethodHook, replaced
-from nc_refiner.adapters.diffusers.randomness import RandomState
+from nc_refiner.adapters.runtime import MethodHook, replaced, rewinder
 
 
 def pack(x: Tensor, patch: int) -> Tensor:
@@ -166,27 +165,15 @@ def test_patches_are_undone_exactly_and_copies_are_stock() -> None:
     assert owner.kept == 1
 
 
-def test_random_states_come_back() -> None:
-    import random
-
-    import numpy as np
-
+def test_generators_among_arguments_are_rewound_and_nothing_else() -> None:
     own = torch.Generator().manual_seed(1)
-    state = RandomState([{"generator": [own]}])
-
-    def draw() -> list[float]:
-        return [
-            float(torch.rand(1, generator=own)),
-            float(torch.rand(1)),
-            float(np.random.rand()),
-            random.random(),
-        ]
-
-    first = draw()
-    assert draw() != first
-    state.restore()
-    assert draw() == first
-    state.restore()
+    rewind = rewinder([{"generator": [own]}])
+    first, outside = float(torch.rand(1, generator=own)), torch.get_rng_state()
+    torch.rand(1)
+    moved = torch.get_rng_state()
+    rewind()
+    assert float(torch.rand(1, generator=own)) == first
+    assert torch.equal(torch.get_rng_state(), moved) and not torch.equal(moved, outside)
 
 
 def test_encoders_answer_from_memory_only_for_the_same_input() -> None:

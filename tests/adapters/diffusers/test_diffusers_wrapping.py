@@ -12,6 +12,7 @@ import diffusers
 import pytest
 import torch
 from tiny_parts import clip_text, clip_tokenizer, image_vae, picture, sd_unet
+from watching import counted
 from zoo import IMAGES, generate, sd_parts, sd_scheduler
 from zoo_video import VIDEOS
 
@@ -101,7 +102,6 @@ def test_a_pipeline_that_is_not_sdedit_is_refused() -> None:
     [
         ("StableDiffusionXLImg2ImgPipeline", {"denoising_start": 0.5}, "denoising_start=0.5"),
         ("StableDiffusionXLImg2ImgPipeline", {"latents": torch.zeros(1, 4, 16, 16)}, "latents="),
-        ("StableDiffusionInpaintPipeline", {"strength": 1.0}, "strength below 1"),
     ],
 )
 def test_calls_that_noise_nothing_are_refused(name: str, arguments: dict[str, Any], reason: str) -> None:
@@ -113,6 +113,18 @@ def test_calls_that_noise_nothing_are_refused(name: str, arguments: dict[str, An
     assert torch.equal(
         generate(nc_refiner.wrap(pipe, iterations=0), entry, **arguments), generate(pipe, entry, **arguments)
     )
+
+
+@pytest.mark.parametrize("name", ["StableDiffusionInpaintPipeline", "StableDiffusionXLInpaintPipeline"])
+def test_inpainting_at_strength_1_is_a_stock_call_with_a_warning(name: str) -> None:
+    entry = IMAGES[name]
+    pipe = entry.build()
+    stock = generate(pipe, entry, strength=1.0)
+    for mode in ("in_loop", "replay", "auto"):
+        wrapped = nc_refiner.wrap(pipe, iterations=1, mode=mode)
+        with pytest.warns(UserWarning, match="strength is 1"), counted(pipe) as calls:
+            assert torch.equal(generate(wrapped, entry, strength=1.0), stock)
+        assert len(calls) == 5 and wrapped.calibration_trace.content_loss == ()
 
 
 def test_free_init_is_refused_and_its_remedy_works() -> None:
@@ -133,17 +145,18 @@ def test_ltx_with_conditions_is_refused() -> None:
 
 def test_another_host_can_be_registered(pipe: Any) -> None:
     from nc_refiner import wrapping
+    from nc_refiner.adapters import registry
 
     host = wrapping.Host("mine", lambda value: value == "mine", "nc_refiner.adapters.diffusers.host")
-    known = dict(wrapping._hosts)
+    known = dict(registry._hosts)
     try:
         wrapping.register_host(host)
         assert nc_refiner.unwrap("mine") == "mine"
         with pytest.raises(ValueError, match="already registered"):
             wrapping.register_host(wrapping.Host("mine", callable, "elsewhere"))
     finally:
-        wrapping._hosts.clear()
-        wrapping._hosts.update(known)
+        registry._hosts.clear()
+        registry._hosts.update(known)
 
 
 def test_a_pipeline_nobody_here_knows_works_in_auto_mode() -> None:

@@ -1,0 +1,23 @@
+"""What every host's adapter needs of the machine: device and precision, random state, attention kernels, patches."""
+
+from .attention import has_xformers_kernel
+from .device import default_device, default_dtype, named_dtype
+from .patching import MethodHook, copied, only_here, replaced, taking_turns
+from .random_state import PrivateStream, drawing_from, generators_in, random_state_kept, rewinder
+
+__all__ = [
+    "MethodHook",
+    "PrivateStream",
+    "copied",
+    "default_device",
+    "default_dtype",
+    "drawing_from",
+    "generators_in",
+    "has_xformers_kernel",
+    "named_dtype",
+    "only_here",
+    "random_state_kept",
+    "replaced",
+    "rewinder",
+    "taking_turns",
+]
