@@ -70,7 +70,8 @@ def test_an_integration_runs_from_the_wheel(installed, tmp_path):
 
 def test_the_wheel_is_what_runs_and_it_is_whole(installed, tmp_path):
     code = (
-        "import nc_refiner, sys; from pathlib import Path; assert Path(nc_refiner.__file__).is_relative_to(sys.argv[1]);"
+        "import nc_refiner, sys; from pathlib import Path;"
+        "assert Path(nc_refiner.__file__).is_relative_to(sys.argv[1]);"
         "from nc_refiner.assets import demo_clip; assert all(path.is_file() for path in demo_clip());"
         "from nc_refiner.adapters.embedded import EmbeddedRefiner; EmbeddedRefiner();"
         "from nc_refiner.cli.main import main; sys.exit(main(['--version']))"
