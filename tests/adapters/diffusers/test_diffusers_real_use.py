@@ -307,6 +307,35 @@ def test_a_subclass_that_hands_its_arguments_on(pipe: Any) -> None:
     assert refined.receipt["evaluations"]["calibration"] == 1
 
 
+# Pipelines that are not SDEdit
+
+
+@pytest.mark.parametrize("name", ["CogVideoXPipeline", "WanPipeline"])
+def test_the_advice_for_text_to_video_works_when_followed(name: str) -> None:
+    from zoo_video import cog_parts, wan_parts
+
+    pipe = getattr(diffusers, name)(**(cog_parts() if name.startswith("Cog") else wan_parts()))
+    with pytest.raises(nc_refiner.adapters.diffusers.errors.NotSDEdit, match="from_pipe") as refused:
+        nc_refiner.wrap(pipe)
+    advised = str(refused.value).rpartition("through ")[2]
+    twin = eval(advised, {"diffusers": diffusers, "pipe": pipe})
+    entry = VIDEOS[type(twin).__name__]
+    twin.set_progress_bar_config(disable=True)
+    assert torch.equal(generate(nc_refiner.wrap(twin, iterations=0), entry), generate(entry.build(), entry))
+
+
+def test_the_table_lists_whatever_noises_an_input() -> None:
+    from pathlib import Path
+
+    text = (Path(__file__).parents[3] / "docs" / "diffusers_pipelines.md").read_text(encoding="utf-8")
+    rows = {line.split(" | ")[0].removeprefix("| "): line for line in text.splitlines() if line.startswith("| ")}
+    for name in ("LTX2Pipeline", "LTX2ConditionPipeline", "LTX2InContextPipeline", "FluxFillPipeline"):
+        assert "tested" in rows[name]
+    for name in ("LTX2ImageToVideoPipeline", "LTX2HDRPipeline", "LTX2DFRPipeline", "LTX2DFRTemporalRefinePipeline"):
+        assert "refused" in rows[name] and "strength" not in rows[name]
+    assert "upsampling_pipe" in rows["VisualClozePipeline"] and "StableDiffusionUpscalePipeline" in rows
+
+
 # Gradients
 
 
