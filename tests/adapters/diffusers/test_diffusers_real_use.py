@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import io
 import pickle
 import warnings
@@ -276,6 +275,8 @@ def test_nan_latents_are_called_nan(pipe: Any, mode: str) -> None:
 
 @pytest.mark.parametrize("mode", ["in_loop", "replay"])
 def test_a_logger_in_place_of_step_and_add_noise(pipe: Any, mode: str) -> None:
+    # Pipelines look at the arguments of a step; this scheduler has none of those they look for but the generator.
+    pipe.scheduler = diffusers.EulerDiscreteScheduler.from_config(pipe.scheduler.config)
     expected = generate(nc_refiner.wrap(pipe, iterations=2, mode=mode), ENTRY)
     logged: list[str] = []
     wrapped = nc_refiner.wrap(pipe, iterations=2, mode=mode)
@@ -287,8 +288,6 @@ def test_a_logger_in_place_of_step_and_add_noise(pipe: Any, mode: str) -> None:
             return _method(*args, **kwargs)
 
         setattr(wrapped.scheduler, name, log)
-    if "eta" in inspect.signature(pipe.scheduler.step).parameters:
-        pytest.skip("the pipeline inspects this scheduler's step")
     assert torch.equal(generate(wrapped, ENTRY), expected) and "step" in logged
 
 
