@@ -86,6 +86,8 @@ EXTRAS["dev"] = [
     "jsonschema>=4.20",
     "playwright>=1.45",
     "hypothesis>=6.100",
+    "import-linter>=2.6",
+    "setuptools>=70",
     "ruff>=0.8",
     "mypy>=1.11",
     "types-PyYAML",
@@ -97,9 +99,15 @@ setup(
     description="Noise Calibration: SDEdit refiners that keep the content of the video they refine",
     long_description=(HERE / "README.md").read_text(encoding="utf-8") if (HERE / "README.md").exists() else "",
     long_description_content_type="text/markdown",
-    packages=find_packages(include=["nc_refiner", "nc_refiner.*"]),
+    packages=[
+        *find_packages(include=["nc_refiner", "nc_refiner.*"]),
+        *(f"nc_refiner.{name}" for name in find_packages(include=["integrations", "integrations.*"])),
+    ],
+    # What hosts load stands at the top of the tree, where its users look for it, and is installed with the package.
+    package_dir={"nc_refiner.integrations": "integrations"},
     package_data={
         "nc_refiner": ["py.typed"],
+        "nc_refiner.integrations": ["*/README.md"],
         "nc_refiner.assets": ["*.mp4"],
         "nc_refiner.evaluation": ["templates/*"],
         "nc_refiner.experiment.store.migrations": ["script.py.mako", "versions/*.py"],

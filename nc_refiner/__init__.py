@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .clip import VideoClip
     from .noise_level import NoiseLevel
     from .refiner import CalibratedRefiner, RefinedClip
-    from .refining.run import RefineSettings
+    from .refining.settings import RefineSettings
     from .wrapping import calibrated, unwrap, wrap
 
 _HOMES = {
@@ -26,7 +26,7 @@ _HOMES = {
     "CalibrationTrace": "calibration",
     "NoiseCalibration": "calibration",
     "NoiseLevel": "noise_level",
-    "RefineSettings": "refining.run",
+    "RefineSettings": "refining.settings",
     "RefinedClip": "refiner",
     "VideoClip": "clip",
     "calibrate": "calibration",

@@ -12,10 +12,18 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from .frequency import LowPass
+from .frequency import LowPass, relative_norm
 from .noise_level import NoiseLevel
 
-__all__ = ["Calibrated", "CalibrationTrace", "NoiseCalibration", "calibrate", "calibration_steps"]
+__all__ = [
+    "Calibrated",
+    "CalibrationTrace",
+    "NoiseCalibration",
+    "calibrate",
+    "calibration_steps",
+    "content_loss",
+    "is_identity",
+]
 
 
 def _is_number(value: object) -> bool:
@@ -71,6 +79,20 @@ class Calibrated:
     x0: Tensor | None = None
 
 
+def is_identity(config: NoiseCalibration, height: int | None = None, width: int | None = None) -> bool:
+    """Whether `config` leaves latents of that size (None: of any size) as they are, bit for bit: plain SDEdit."""
+    if config.iterations == 0 or config.cutoff == 0:
+        return True
+    return height is not None and width is not None and LowPass(height, width, config.cutoff).empty
+
+
+def content_loss(estimate: Tensor, reference: Tensor, cutoff: float) -> float:
+    """‖L_ν(x − x_r)‖ / ‖x_r‖ of latents `(B, C, …, H, W)`, averaged over the batch; `cutoff` is ν in [0, 1]."""
+    wide = torch.promote_types(estimate.dtype, torch.float32)
+    low_pass, target = LowPass(reference.shape[-2], reference.shape[-1], cutoff), reference.to(wide)
+    return relative_norm(low_pass(estimate.to(wide) - target), target)
+
+
 def calibration_steps(
     x_t: Tensor, reference: Tensor, level: NoiseLevel, config: NoiseCalibration
 ) -> Generator[Tensor, Tensor, Calibrated]:
@@ -90,21 +112,19 @@ def calibration_steps(
     """
     if x_t.shape != reference.shape:
         raise ValueError(f"x_t is {tuple(x_t.shape)} but the reference is {tuple(reference.shape)}; they must match")
-    low_pass = LowPass(x_t.shape[-2], x_t.shape[-1], config.cutoff)
-    if config.iterations == 0 or low_pass.empty:
+    if is_identity(config, x_t.shape[-2], x_t.shape[-1]):
         return Calibrated(x_t, CalibrationTrace())
     if level.alpha < 1e-6:
         warnings.warn("alpha is 0 at this timestep: calibration can do nothing; use a lower strength", stacklevel=2)
         return Calibrated(x_t, CalibrationTrace())
     wide = torch.float64 if x_t.dtype == torch.float64 else torch.float32
-    target = reference.to(wide)
-    size = target.flatten(1).norm(dim=1).clamp_min(torch.finfo(wide).tiny)
+    low_pass, target = LowPass(x_t.shape[-2], x_t.shape[-1], config.cutoff), reference.to(wide)
     losses: list[float] = []
     implied = None
     for _ in range(config.iterations):
         estimate = (yield x_t).to(wide)
         excess = low_pass(estimate - target)
-        losses.append(float((excess.flatten(1).norm(dim=1) / size).mean()))
+        losses.append(relative_norm(excess, target))
         if not math.isfinite(losses[-1]):
             raise ValueError("the model's estimate is not finite (NaN or infinity); check its dtype and the input")
         if config.tolerance is not None and losses[-1] < config.tolerance:

@@ -7,7 +7,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-__all__ = ["LowPass", "box_mask"]
+__all__ = ["LowPass", "box_mask", "relative_norm"]
 
 
 @lru_cache(maxsize=32)
@@ -83,3 +83,9 @@ class LowPass:
         mask = self._mask.to(device=x.device, dtype=band.dtype)
         band = torch.fft.ifft(torch.fft.fft(band, dim=-2) * mask, dim=-2)
         return torch.fft.irfft(band, n=self._size[-1]).to(x.dtype)
+
+
+def relative_norm(x: Tensor, reference: Tensor) -> float:
+    """‖x‖ / ‖reference‖ of each batch element of `(B, …)`, averaged over the batch."""
+    size = reference.flatten(1).norm(dim=1).clamp_min(torch.finfo(reference.dtype).tiny)
+    return float((x.flatten(1).norm(dim=1) / size).mean())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["did_you_mean"]
+__all__ = ["did_you_mean", "unknown_name"]
 
 
 def did_you_mean(name: object, known: Iterable[str], before: str = "", after: str = "") -> str:
@@ -16,3 +16,10 @@ def did_you_mean(name: object, known: Iterable[str], before: str = "", after: st
     """
     near = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
     return f"{before}did you mean {near[0]!r}?{after}" if near else ""
+
+
+def unknown_name(what: str, name: object, known: Iterable[str]) -> ValueError:
+    """The error for a name that is not among `known`: names the nearest, and what is allowed."""
+    names = sorted(known)
+    hint = did_you_mean(name, names, after=" ")
+    return ValueError(f"there is no {what} {name!r}; {hint}allowed: {', '.join(names)}")

@@ -6,7 +6,7 @@ import os
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -14,7 +14,13 @@ from .adapters.base import RefinerAdapter
 from .adapters.registry import create
 from .calibration import CalibrationTrace, NoiseCalibration
 from .clip import VideoClip
-from .refining.run import Refinement, RefineSettings
+from .refining.plan import RefinePlan
+from .refining.receipt import history_line
+from .refining.run import Refinement
+from .refining.settings import RefineSettings
+
+if TYPE_CHECKING:
+    from .config.refiner import SDEditDescription
 
 __all__ = ["CalibratedRefiner", "RefinedClip"]
 
@@ -103,13 +109,31 @@ class CalibratedRefiner:
         Raises:
             ConfigError (a ValueError): the file cannot be used, or has no refiner this package runs.
         """
-        from .cascade.refiners import refiner_from
+        from .config.refiner import read_refiner
 
-        return refiner_from(path)
+        return cls.from_description(read_refiner(path))
+
+    @classmethod
+    def from_description(cls, description: SDEditDescription) -> CalibratedRefiner:
+        """Build the adapter that a checked description names, and the refiner over it.
+
+        Raises:
+            ValueError: options that do not fit the adapter. Anything its host raises while loading.
+        """
+        backbone = description.backbone
+        try:
+            adapter = create(backbone.adapter, **backbone.options)
+        except TypeError as error:
+            raise ValueError(f"backbone {backbone.adapter!r} cannot be built from these options: {error}") from error
+        return cls(adapter, description.calibration(), description.settings())
 
     def with_calibration(self, **changes: Any) -> CalibratedRefiner:
         """The same adapter under a changed calibration, for example `iterations=0` as the control of a comparison."""
         return CalibratedRefiner(self.adapter, replace(self.calibration, **changes), self.defaults)
+
+    def plan(self) -> RefinePlan:
+        """What a call without settings of its own would do, found without asking the host for anything."""
+        return RefinePlan(self.adapter, self.calibration, RefineSettings(**self.defaults))
 
     def refinement(self, settings: RefineSettings, on_step: Callable[[str], None] | None = None) -> Refinement:
         """A run over a stream of frames, for clips that should not be held in memory whole."""
@@ -148,6 +172,5 @@ class CalibratedRefiner:
         run = self.refinement(RefineSettings(seed=seed, **settings), on_step)
         refined = torch.cat(list(run.run(clip.frames, len(clip))))
         receipt = run.receipt()
-        loss = "".join(f" {value:.4f}" for value in receipt["content_loss"])
-        note = f"{self.adapter.name} refiner, N={self.calibration.iterations}, seed {seed}, content loss{loss or ' –'}"
-        return RefinedClip(clip.with_frames(refined, note), run.trace(), receipt)
+        note = history_line(self.adapter.name, self.calibration.iterations, seed, receipt["content_loss"])
+        return RefinedClip(clip.with_frames(refined, note), run.trace(), dict(receipt))

@@ -1,11 +1,13 @@
 """Sweeps: refiner × N × ν × strength × seeds over a folder of clips, as one table and one report."""
 
 from .experiment.offline.arms import Arm
+from .experiment.offline.clips import InputClip as SweepClip
+from .experiment.offline.clips import load_clips
+from .experiment.offline.config import SweepConfig, SweepPlan
+from .experiment.offline.config import load_sweep as load_config
+from .experiment.offline.run import run_plan
 from .experiment.offline.shared_latents import Bench
-from .experiment.offline.sweep_clips import SweepClip, load_clips
-from .experiment.offline.sweep_config import SweepConfig, SweepPlan, load_config
-from .experiment.offline.sweep_run import run_plan
-from .experiment.statistics.intervals import Estimate, mean_interval, paired_difference
+from .experiment.statistics.fixed_horizon import Estimate, mean_interval, paired_difference
 
 __all__ = [
     "Arm",

@@ -28,7 +28,7 @@ from reproduction.published import measure_published
 
 from nc_refiner.adapters.embedded import EmbeddedRefiner
 from nc_refiner.evaluation import spatial_frequency
-from nc_refiner.experiment.offline.table import write_parquet
+from nc_refiner.experiment.offline.results import write_parquet
 from nc_refiner.files import write_text
 from nc_refiner.refining.receipt import versions
 from nc_refiner.sweeps import run_plan

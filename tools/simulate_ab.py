@@ -20,11 +20,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from nc_refiner.experiment.statistics.analysis import Options, analyze
 from nc_refiner.experiment.statistics.confidence_sequences import (
-    Band,
-    difference_band,
-    mean_band,
+    ConfidenceSequence,
+    difference_sequence,
+    mean_sequence,
     mixing_scale,
-    rate_difference_band,
+    rate_difference_sequence,
 )
 from nc_refiner.experiment.statistics.observations import Observation
 from nc_refiner.experiment.statistics.power import plan
@@ -69,7 +69,7 @@ def paired_rows(control: Array, arm: Array, metric: str = "mse") -> list[Observa
     ]
 
 
-def one_look(draw: Draw, units: int, effect: float, runs: int, seed: int, metrics: int = 1) -> dict[str, Rate]:
+def fixed_horizon(draw: Draw, units: int, effect: float, runs: int, seed: int, metrics: int = 1) -> dict[str, Rate]:
     """How often each part of the one-look analysis, and the verdict, finds a difference in `runs` experiments.
 
     Each metric is `control` and `control + difference + effect`, all independent.
@@ -104,9 +104,9 @@ def live_look(units: int, effect: float, runs: int, seed: int) -> Rate:
     return Rate(hits, runs)
 
 
-def ever_misses(band: Band, truth: float = 0.0) -> bool:
-    """Whether the band excludes the truth at any of its looks."""
-    return bool(np.any((band.low > truth) | (band.high < truth)))
+def ever_misses(sequence: ConfidenceSequence, truth: float = 0.0) -> bool:
+    """Whether the sequence excludes the truth at any of its looks."""
+    return bool(np.any((sequence.low > truth) | (sequence.high < truth)))
 
 
 def peeking(draw: Draw, units: int, runs: int, seed: int) -> dict[str, Rate]:
@@ -119,7 +119,7 @@ def peeking(draw: Draw, units: int, runs: int, seed: int) -> dict[str, Rate]:
     hits = {"always valid": 0, "repeated t test": 0}
     for _ in range(runs):
         values = draw(rng, units)
-        hits["always valid"] += ever_misses(mean_band(values))
+        hits["always valid"] += ever_misses(mean_sequence(values))
         mean = np.cumsum(values)[1:] / count
         variance = (np.cumsum(values**2)[1:] - count * mean**2) / (count - 1)
         hits["repeated t test"] += bool(np.any((np.abs(mean) > limit * np.sqrt(variance / count))[6:]))
@@ -127,21 +127,21 @@ def peeking(draw: Draw, units: int, runs: int, seed: int) -> dict[str, Rate]:
 
 
 def peeking_live(units: int, runs: int, seed: int, share: float = 0.5) -> dict[str, Rate]:
-    """As `peeking`, unpaired: log-normal seconds by `difference_band`, rare errors by `rate_difference_band`."""
+    """As `peeking`, unpaired: log-normal seconds and rare errors, each by its own sequence."""
     rng = np.random.default_rng(seed)
     hits = {"seconds": 0, "errors": 0}
     for _ in range(runs):
         treated = rng.random(units) < share
-        hits["seconds"] += ever_misses(difference_band(rng.lognormal(0, 0.5, units), treated))
+        hits["seconds"] += ever_misses(difference_sequence(rng.lognormal(0, 0.5, units), treated))
         errors = (rng.random(units) < 0.02).astype(float)
-        hits["errors"] += ever_misses(rate_difference_band(errors, treated))
+        hits["errors"] += ever_misses(rate_difference_sequence(errors, treated))
     return {name: Rate(number, runs) for name, number in hits.items()}
 
 
 def planned_power(effect: float, power: float, runs: int, seed: int) -> tuple[int, Rate]:
     """Units planned for `power` at one look, and how often the whole analysis finds the effect there."""
     units = plan(effect, 1.0, power=power).units
-    return units, one_look(DIFFERENCES["normal"], units, effect, runs, seed)["verdict"]
+    return units, fixed_horizon(DIFFERENCES["normal"], units, effect, runs, seed)["verdict"]
 
 
 def planned_sequential_power(effect: float, power: float, runs: int, seed: int) -> tuple[int, Rate, Rate, float]:
@@ -151,8 +151,8 @@ def planned_sequential_power(effect: float, power: float, runs: int, seed: int) 
     at_end = by_then = 0
     stopped = []
     for _ in range(runs):
-        band = mean_band(rng.standard_normal(units) + effect, planned=units)
-        found = band.low > 0
+        sequence = mean_sequence(rng.standard_normal(units) + effect, planned=units)
+        found = sequence.low > 0
         at_end += bool(found[-1])
         by_then += bool(found.any())
         stopped.append(int(found.argmax()) + 1 if found.any() else units)
@@ -179,9 +179,9 @@ def report(runs: int, looks: int) -> str:
     ]
     for number, (name, draw) in enumerate(DIFFERENCES.items()):
         for units in (12, 32, 100):
-            found = one_look(draw, units, 0.0, runs, seed=100 * number + units)
+            found = fixed_horizon(draw, units, 0.0, runs, seed=100 * number + units)
             lines.append(f"| {name} | {units} | " + " | ".join(map(str, found.values())) + " |")
-    family = one_look(DIFFERENCES["normal"], 32, 0.0, runs, seed=7, metrics=8)
+    family = fixed_horizon(DIFFERENCES["normal"], 32, 0.0, runs, seed=7, metrics=8)
     lines += [
         "",
         f"Eight independent metrics, 32 units, any of them wrongly shown: {family['verdict']} after Holm's correction;",
@@ -226,7 +226,7 @@ def report(runs: int, looks: int) -> str:
     scale = mixing_scale(50, 0.05)
     lines += [
         "",
-        f"The sequential band is tightest near 50 units (mixing scale {scale:.3f}) unless planned otherwise.",
+        f"The sequential sequence is tightest near 50 units (mixing scale {scale:.3f}) unless planned otherwise.",
         "",
     ]
     return "\n".join(lines)

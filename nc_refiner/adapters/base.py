@@ -119,6 +119,11 @@ class RefinerAdapter(ABC):
     def timesteps(self, num_inference_steps: int, strength: float) -> Timesteps:
         """The host's own rule for which steps `strength` in (0, 1] runs."""
 
+    def count_steps(self, num_inference_steps: int, strength: float) -> int:
+        """How many steps `timesteps` would run, at least 1; for progress bars, so it must be cheap. A host that has to
+        be asked may answer by its usual rule and be off by one."""
+        return len(self.timesteps(num_inference_steps, strength))
+
     def strength_at(self, timestep: float) -> float:
         """The strength whose first step is (nearest to) `timestep`; for callers that think in timesteps."""
         raise NotImplementedError(f"{self.name or type(self).__name__} takes `strength`, not a start timestep")

@@ -59,7 +59,7 @@ def _has_base(value: Any, package: str, name: str) -> bool:
 
 
 def _is_videocrafter(value: Any) -> bool:
-    from .videocrafter.recognition import missing_attributes
+    from .recognition import missing_attributes
 
     return not missing_attributes(value)
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..adapters.base import Timesteps
-from .setting import Setting, content_loss
+from ..calibration import content_loss
+from .setting import Setting
 
 __all__ = ["GRID", "Match", "matched_sdedit"]
 

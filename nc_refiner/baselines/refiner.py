@@ -10,16 +10,18 @@ import torch
 from torch import Tensor
 
 from ..adapters.base import RefinerAdapter
-from ..calibration import CalibrationTrace, NoiseCalibration, calibrate
+from ..calibration import CalibrationTrace, NoiseCalibration, calibrate, content_loss
 from ..clip import VideoClip
 from ..refiner import RefinedClip
-from ..refining.receipt import peak_memory_bytes, versions
-from ..refining.run import Refinement, RefineSettings
+from ..refining.plan import RefinePlan
+from ..refining.receipt import peak_memory_bytes, planned
+from ..refining.resize import resized
+from ..refining.settings import RefineSettings
 from ..refining.windows import sliding
 from .ilvr import ilvr
 from .inversion import invert
 from .matched import matched_sdedit
-from .setting import Setting, content_loss, encoded
+from .setting import Setting, encoded
 
 __all__ = ["BASELINES", "BaselineRefiner"]
 
@@ -71,39 +73,33 @@ class BaselineRefiner:
         """
         settings.setdefault("prompt", clip.prompt)
         chosen = RefineSettings(seed=seed, **settings)
-        # Its checks, its notes and its rules for timesteps and windows; it is never run.
-        plan = Refinement(self.adapter, NoiseCalibration(iterations=0), chosen)
-        condition = self.adapter.condition(
-            *((chosen.prompt, chosen.negative_prompt) if self.adapter.requirements.prompt else (None, None))
-        )
+        plan = RefinePlan(self.adapter, NoiseCalibration(iterations=0), chosen)
         windows: list[dict[str, Any]] = []
         evaluations, start = self.adapter.evaluations, time.perf_counter()
 
         def refine(frames: Tensor, first: int) -> Tensor:
             latents = encoded(self.adapter, frames, seed, first)
-            setting = Setting.of(self.adapter, latents, plan.timesteps, condition, seed, first, chosen.guidance_scale)
+            how = (plan.timesteps, plan.condition, seed, first, chosen.guidance_scale)
+            setting = Setting.of(self.adapter, latents, *how)
             refined, facts = self._latents(setting)
             windows.append({"first": first, "frames": len(frames), **facts})
             return latents.how.undo(self.adapter.decode(refined))
 
         if self.method == "input":
-            frames = clip.frames
+            frames = resized(clip.frames, chosen)
         else:
             window = plan.window_for(len(clip))
-            overlap = min(chosen.overlap, window - 1)
-            frames = torch.cat(list(sliding(clip.frames, window, overlap, refine)))
-        receipt = {
-            "versions": versions(),
-            "adapter": {"name": self.adapter.name, "device": str(self.adapter.device), **self.adapter.describe()},
+            frames = torch.cat(list(sliding(resized(clip.frames, chosen), window, plan.overlap_for(window), refine)))
+        receipt: dict[str, Any] = {
+            **planned(plan),
             "baseline": {"method": self.method, "cutoff": self.cutoff, "calibration": asdict(self.calibration)},
-            "settings": {**asdict(chosen), "strength": plan.timesteps.strength, "start_timestep": None},
-            "timesteps": plan.timesteps.values.tolist(),
             "windows": windows,
             "evaluations": {"denoising": self.adapter.evaluations - evaluations},
             "seconds": {"total": round(time.perf_counter() - start, 4)},
             "peak_memory_bytes": peak_memory_bytes(self.adapter.device),
             "degradations": list(plan.notes),
         }
+        del receipt["calibration"]  # a baseline does not calibrate
         note = f"{self.adapter.name} refiner, baseline {self.method}, seed {seed}"
         return RefinedClip(clip.with_frames(frames, note), CalibrationTrace(), receipt)
 

@@ -9,19 +9,11 @@ import torch
 from torch import Tensor
 
 from ..adapters.base import RefinerAdapter, Timesteps
-from ..frequency import LowPass
 from ..noise_level import NoiseLevel
 from ..refining.fit import Fit, fit
-from ..refining.windows import frame_noise
+from ..refining.windows import frame_noise, window_generator
 
-__all__ = ["Encoded", "Setting", "content_loss", "encoded"]
-
-
-def content_loss(estimate: Tensor, reference: Tensor, cutoff: float) -> float:
-    """‖L_ν(x − x_r)‖ / ‖x_r‖ of latents `(B, C, F, H, W)`, averaged over the batch; `cutoff` is ν in [0, 1]."""
-    low_pass = LowPass(reference.shape[-2], reference.shape[-1], cutoff)
-    size = reference.float().flatten(1).norm(dim=1).clamp_min(torch.finfo(torch.float32).tiny)
-    return float((low_pass(estimate.float() - reference.float()).flatten(1).norm(dim=1) / size).mean())
+__all__ = ["Encoded", "Setting", "encoded"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,16 +36,12 @@ class Encoded:
 def encoded(adapter: RefinerAdapter, frames: Tensor, seed: int, first: int = 0) -> Encoded:
     """Encode frames `(F, 3, H, W)` in [0, 1], whose first has the absolute number `first`, as a refinement does."""
     fitted, how = fit(frames, adapter.requirements)
-    generator = _seeded(seed, first)
+    generator = window_generator(seed, first)
     before = generator.get_state()
     with torch.no_grad():
         reference = adapter.encode(fitted, generator)
     after = generator.get_state()
     return Encoded(reference, how, after, not torch.equal(before, after))
-
-
-def _seeded(seed: int, first: int) -> torch.Generator:
-    return torch.Generator().manual_seed((seed + 1 + first) % 2**63)
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +80,7 @@ class Setting:
         """The setting of an encoded window; `first` is the absolute number of its first frame."""
         reference = latents.reference
         noise = frame_noise(tuple(reference.shape), seed, first, reference.device).to(reference.dtype)
-        state = latents.generator_state if latents.drew else _seeded(seed, first).get_state()
+        state = latents.generator_state if latents.drew else window_generator(seed, first).get_state()
         return cls(adapter, reference, noise, timesteps, condition, guidance_scale, state)
 
     @property

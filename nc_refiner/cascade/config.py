@@ -11,8 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from ..config.document import ConfigError, Document, read_document
 from ..config.overrides import apply_overrides
 from ..config.problems import raise_unknown_key, validated
+from ..config.section import read_section, section_choices
 from .stages.base import KINDS, Kind, StageOptions
-from .stages.registry import available_stages, stage_class, unknown_name
+from .stages.registry import available_stages, stage_class
 
 __all__ = ["CascadeConfig", "OnRefinerFailure", "load_config", "parse_config"]
 
@@ -70,7 +71,7 @@ def load_config(path: str | os.PathLike[str], overrides: list[str] | None = None
         ConfigError: one line: where, what was found, what is allowed.
     """
     document = read_document(Path(path))
-    apply_overrides(document, overrides or [])
+    apply_overrides(document, overrides or [], KINDS)
     return parse_config(document)
 
 
@@ -82,13 +83,14 @@ def parse_config(document: Document) -> CascadeConfig:
     for key in data:
         if key not in CascadeConfig.model_fields:
             raise_unknown_key(document, (key,), CascadeConfig.model_fields)
+    bases = section_choices(available_stages("base"), needed=True)
     if "base" not in data:
-        raise ConfigError(f"{document.name}: the config needs the key 'base'; {_choices('base')}")
+        raise ConfigError(f"{document.name}: the config needs the key 'base'; {bases}")
     for kind in KINDS:
         if kind in data:
             data[kind] = stage_options(document, kind, data[kind])
     if data["base"] is None:
-        raise ConfigError(f"{document.where(('base',))}: a cascade starts somewhere; {_choices('base')}")
+        raise ConfigError(f"{document.where(('base',))}: a cascade starts somewhere; {bases}")
     config: CascadeConfig = validated(CascadeConfig, data, document)
     if config.output.lower().endswith(".mp4") and len(config.prompts) > 1:
         raise ConfigError(
@@ -99,31 +101,8 @@ def parse_config(document: Document) -> CascadeConfig:
 
 
 def stage_options(document: Document, kind: Kind, value: Any) -> StageOptions | None:
-    """The checked options of one stage; None for `none`."""
-    at = (kind,)
-    if value is None or value == "none":
-        return None
-    if isinstance(value, str):
-        value = {"type": value}
-    if not isinstance(value, dict):
-        raise ConfigError(f"{document.where(at)}: {kind} is {value!r}; {_choices(kind)}")
-    if "type" not in value:
-        raise ConfigError(f"{document.where(at)}: {kind} needs the key 'type'; {_choices(kind)}")
-    name = value["type"]
-    if name == "none":
-        return None
-    if not isinstance(name, str) or name not in available_stages(kind):
-        known = available_stages(kind) if kind == "base" else [*available_stages(kind), "none"]
-        raise ConfigError(f"{document.where((kind, 'type'))}: {unknown_name(f'{kind} stage', name, known)}")
-    options: StageOptions = validated(stage_class(kind, name).Options, value, document, at)
-    try:
-        options.check_keys(lambda location, allowed: raise_unknown_key(document, at + location, allowed))
-    except ConfigError:
-        raise
-    except ValueError as error:
-        raise ConfigError(f"{document.where(at)}: {error}") from None
-    return options
-
-
-def _choices(kind: Kind) -> str:
-    return f"allowed: {', '.join(available_stages(kind))}{'' if kind == 'base' else ', none'}"
+    """The checked options of one stage; None for `none`. Errors as `read_section`."""
+    found: StageOptions | None = read_section(
+        document, kind, value, available_stages(kind), lambda name: stage_class(kind, name).Options, kind == "base"
+    )
+    return found

@@ -13,11 +13,11 @@ import torch
 
 from ..clip import VideoClip
 from ..config.document import ConfigError
-from ..files import AtomicFile
+from ..files import AtomicFile, digest
 from ..video import contact_sheet
 from .config import CascadeConfig
 from .exchange import rounded
-from .fingerprint import code_version, digest_of, file_digest, named_files
+from .fingerprint import code_version, digest_of, named_files
 from .outcome import ItemOutcome, Summary
 from .prompts import Item, plan_items
 from .records import Finished, StageFolder, write_json
@@ -214,9 +214,9 @@ class CascadeRunner:
             if kind != "refiner" or policy == "fail" or request.clip is None:
                 raise
             why = _words(error)
-            uncalibrated = getattr(stage, "run_uncalibrated", None)
-            if policy == "sdedit" and uncalibrated is not None:
-                return uncalibrated(request), f"refined without calibration, because the refiner failed: {why}"
+            plain = stage.run_uncalibrated(request) if policy == "sdedit" else None
+            if plain is not None:
+                return plain, f"refined without calibration, because the refiner failed: {why}"
             return StageResult(request.clip), f"not refined, passed through, because the refiner failed: {why}"
 
     def _options(self, kind: Kind) -> dict[str, object]:
@@ -228,12 +228,12 @@ class CascadeRunner:
             {
                 "code": code_version(),
                 "options": options,
-                "files": named_files(options),
+                "files": named_files(stage.reads(), self.root),
                 "identity": stage.identity(),
                 "prompt": item.prompt,
                 "negative_prompt": self.config.negative_prompt,
                 "seed": item.seed,
-                "source": None if item.source is None or kind != "base" else file_digest(item.source.path),
+                "source": None if item.source is None or kind != "base" else digest(item.source.path),
                 "input": None if before is None else before.clip_digest,
             }
         )

@@ -134,7 +134,7 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """Say how many units are needed to show an effect, or how likely a number of units shows it."""
-    from ..experiment.statistics.pilot import planned
+    from ..experiment.offline.analyze import planned
 
     found = planned(
         pilot,

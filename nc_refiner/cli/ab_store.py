@@ -29,18 +29,18 @@ def switch(
     reason: Annotated[str, typer.Option(help="For the record.")] = "nc-refiner ab switch",
 ) -> None:
     """Kill switch: give everyone the control, in every running process on this database, without a restart."""
-    from ..experiment.live.switch import SwitchState
     from ..experiment.store import open_store
+    from ..experiment.store.events import SwitchState
     from ..experiment.store.records import SwitchRecord
 
     if state not in ("on", "off"):
         raise ValueError(f"{state!r} is no state of a switch; write on or off")
     with closing(open_store(database, create=False)) as store:
-        words = store.switches(experiment)
+        states = store.switches(experiment)
         known = store.experiments()
-        if experiment not in known and not words:
+        if experiment not in known and not states:
             raise ValueError(f"the store holds no experiment {experiment!r}; it holds {', '.join(known) or 'none'}")
-        # Later than the last word, whatever clock that one was said by.
-        at = max([time.time(), *(word.at + 1e-3 for word in words)])
+        # Later than the last state, whatever clock that one was set by.
+        at = max([time.time(), *(known.at + 1e-3 for known in states)])
         store.write(SwitchRecord(experiment, SwitchState(arm, state == "on", reason, at)).rows())
     typer.echo(f"{experiment}{f', arm {arm}' if arm else ''}: {state}")

@@ -10,24 +10,22 @@ from typing import Annotated, Any
 
 import typer
 
+from .interrupts import work_kept
+from .options import flag, option
 from .progress import progress
 
 __all__ = ["cascade"]
 
 
-def _option(text: str, *names: str) -> Any:
-    return typer.Option(*names, help=text, show_default=False)
-
-
 def cascade(
     config: Annotated[Path | None, typer.Argument(metavar="CONFIG", help="The cascade's YAML file.")] = None,
-    overrides: Annotated[list[str] | None, _option("Change a value: refiner.iterations=1.", "--set")] = None,
-    prompt_file: Annotated[Path | None, _option("Prompts, one a line, instead of the config's.")] = None,
-    output: Annotated[Path | None, _option("Folder for the results, instead of the config's.")] = None,
-    resume: Annotated[bool, _option("Go on with an earlier run; what has changed is made anew.", "--resume")] = False,
-    stop_after: Annotated[str | None, _option("Last stage to run: base, interpolation or refiner.")] = None,
-    schema: Annotated[bool, _option("Print the JSON Schema of the config and end.", "--schema")] = False,
-    as_json: Annotated[bool, _option("One JSON object on standard output.", "--json")] = False,
+    overrides: Annotated[list[str] | None, option("Change a value: refiner.iterations=1.", "--set")] = None,
+    prompt_file: Annotated[Path | None, option("Prompts, one a line, instead of the config's.")] = None,
+    output: Annotated[Path | None, option("Folder for the results, instead of the config's.")] = None,
+    resume: Annotated[bool, flag("Go on with an earlier run; what has changed is made anew.", "--resume")] = False,
+    stop_after: Annotated[str | None, option("Last stage to run: base, interpolation or refiner.")] = None,
+    schema: Annotated[bool, flag("Print the JSON Schema of the config and end.", "--schema")] = False,
+    as_json: Annotated[bool, flag("One JSON object on standard output.", "--json")] = False,
 ) -> None:
     """Run a cascade: base → interpolation → refiner, for every prompt.
 
@@ -57,6 +55,7 @@ def cascade(
         stop_after=last,
         progress=lambda stage, total: progress(total, what=stage),
     )
+    work_kept(f"finished stages stay in {runner.root}; --resume goes on with them")
     # A third party's model may print; with --json standard output is for the report alone.
     with redirect_stdout(sys.stderr) if as_json else nullcontext():
         summary = runner.run()

@@ -11,14 +11,18 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
+from .._version import __version__
+from ..files import DiskFull
 from .ab import ab
 from .cascade import cascade
 from .doctor import doctor
 from .evaluate import evaluate
+from .interrupts import interrupted
+from .options import flag
 from .refine import refine
 from .refiners import refiners
 from .sweep import sweep
@@ -26,6 +30,8 @@ from .sweep import sweep
 __all__ = ["app", "main"]
 
 FAILED, BAD_INPUT = 1, 2
+LONGEST = 1500
+"""Characters of a message; what a file or a program adds to it may have any length."""
 # Typer's parser has been both an own package and a part of Typer; the base of its errors is found through public names:
 # BadParameter is a UsageError, and that is what every error with a message for the user derives from.
 CommandLineError: Any = typer.BadParameter.__bases__[0].__bases__[0]
@@ -65,13 +71,23 @@ for _command in (refine, cascade, evaluate, sweep, doctor, refiners):
 app.add_typer(ab)
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"nc-refiner {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def _root() -> None:
+def _root(
+    version: Annotated[bool, flag("Print the version and end.", "--version", callback=_version, is_eager=True)] = False,
+) -> None:
     """Refine videos with SDEdit models and keep their content: Noise Calibration."""
 
 
 def _say(text: str) -> None:
     line = " ".join(str(text).split())
+    if len(line) > LONGEST:
+        line = f"{line[: LONGEST - 200]} … {line[-150:]}"
     sys.stderr.write(f"nc-refiner: {line}\n")
 
 
@@ -100,7 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _say(_usage_message(error, given))
             return BAD_INPUT
         except (_Interrupted, KeyboardInterrupt, typer.Abort):
-            _say("interrupted; nothing was written, the input is as it was")
+            _say(interrupted())
             return FAILED
         except BrokenPipeError:
             return FAILED
@@ -129,6 +145,9 @@ def _failure(error: Exception) -> int:
         # Without a name it is a stream, most often standard output; files that are written have errors of their own.
         _say(f"{error.filename or 'reading or writing a stream'}: {error.strerror}")
         return BAD_INPUT if error.errno in BAD_NAMES else FAILED
+    if isinstance(error, DiskFull):
+        _say(text)
+        return FAILED
     if isinstance(error, (ValueError, FileNotFoundError, ImportError, NotImplementedError)):
         for pattern, spelling in SPELLINGS:
             text = re.sub(pattern, spelling, text)

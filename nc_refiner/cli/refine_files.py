@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-import signal
-import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ..files import clear_parts, exclusive
 from ..refining.receipt import read_receipt
 from ..video.sidecar import sidecar_path
 
-__all__ = ["OutputFiles", "undisturbed"]
+__all__ = ["OutputFiles"]
 
 SUFFIXES = (".mp4", ".png")
 
@@ -89,15 +88,15 @@ class OutputFiles:
             if path.exists() and not overwrite and path.name not in self._earlier:
                 raise ValueError(f"{path} exists and no earlier refine to OUTPUT wrote it; move it or pass --overwrite")
 
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Nobody else writes to this output meanwhile; what a killed run left half-written is cleared.
 
-@contextmanager
-def undisturbed() -> Iterator[None]:
-    """Hold off Ctrl-C for the moment in which finished files take their places, so that all of them do."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler if before is None else before)
+        Raises:
+            ValueError: another refine is at work on it.
+        """
+        target = self.paths["output"]
+        with exclusive(target, f"another refine is writing {target}; wait for it or choose another OUTPUT"):
+            for path in self.paths.values():
+                clear_parts(path)
+            yield

@@ -14,14 +14,16 @@ from torch import Tensor
 from .. import video
 from ..adapters.base import RefinerAdapter
 from ..adapters.registry import available, create
-from ..calibration import NoiseCalibration
-from ..files import write_text
-from ..refining.run import Refinement, RefineSettings
+from ..files import digest, write_text
+from ..refining.receipt import Receipt, history_line
+from ..refining.repeat import RefineRequest, differences
+from ..refining.resize import resized
+from ..refining.run import Refinement, refine_together
 from ..video.sidecar import Sidecar, read_sidecar
+from .interrupts import undisturbed, work_kept
 from .progress import progress
-from .refine_files import OutputFiles, undisturbed
-from .refine_meters import JobMeters, SheetFrames, digest, take
-from .repeat import differences
+from .refine_files import OutputFiles
+from .refine_meters import JobMeters, SheetFrames, take
 
 __all__ = ["RefineJob"]
 
@@ -36,14 +38,12 @@ class RefineJob:
 
     Attributes:
         input, output: what is read and what is written.
-        refiner, adapter_options: name in the registry, and what its factory is called with.
-        calibration, settings: as `Refinement`.
-        max_frames, height: as `FrameReader`.
+        request: which refiner, how it runs, how the input is read; and the receipt, where one is repeated.
+        adapter_options: what the refiner's factory is called with.
         original: undegraded original of the input, frame by frame; None where there is none.
         compare: also run plain SDEdit, and write the side-by-side and the contact sheet.
         overwrite: replace files that no earlier run wrote.
         show_progress: a progress bar on standard error.
-        repeated: the receipt whose run is repeated; what differs from it is reported.
         notes: what the user should know about this run.
 
     Raises (from `run`):
@@ -53,17 +53,12 @@ class RefineJob:
 
     input: Path
     output: Path
-    refiner: str
-    adapter_options: dict[str, Any]
-    calibration: NoiseCalibration
-    settings: RefineSettings
-    max_frames: int | None = None
-    height: int | None = None
+    request: RefineRequest
+    adapter_options: dict[str, Any] = field(default_factory=dict)
     original: Path | None = None
     compare: bool = False
     overwrite: bool = False
     show_progress: bool = False
-    repeated: dict[str, Any] | None = None
     notes: list[str] = field(default_factory=list)
 
     def run(self) -> dict[str, Any]:
@@ -73,25 +68,26 @@ class RefineJob:
             reader = stack.enter_context(self._reader(self.input))
             files = OutputFiles(self.output, self.compare)
             files.check([path for path in (self.input, self.original) if path is not None], self.overwrite)
+            stack.enter_context(files.locked())
             if self.output.suffix.lower() == ".png" and reader.frames > 1:
                 found = f"the input has {reader.frames} frames"
                 raise ValueError(f"{self.output} holds one picture, {found}; use .mp4 or --max-frames 1")
             sidecar = read_sidecar(self.input)
-            if self.settings.prompt is None and sidecar.prompt:
-                self.settings = replace(self.settings, prompt=sidecar.prompt)
+            settings, calibration = self.request.settings, self.request.calibration
+            if settings.prompt is None and sidecar.prompt:
+                settings = replace(settings, prompt=sidecar.prompt)
             fps = self._frame_rate(reader.info, sidecar)
             original = self._original(stack, reader)
             adapter = self._adapter()
-            runs = {"calibrated": Refinement(adapter, self.calibration, self.settings)}
+            runs = {"calibrated": Refinement(adapter, calibration, settings)}
             if self.compare:
-                plain = replace(self.calibration, iterations=0)
-                runs = {"sdedit": Refinement(adapter, plain, self.settings), **runs}
+                runs = {"sdedit": Refinement(adapter, replace(calibration, iterations=0), settings), **runs}
             meters = JobMeters(runs, original, str(self.original))
             self._refine(stack, reader, files, runs, meters, fps, sidecar)
             return self._report(reader, files, runs, meters, fps)
 
     def _reader(self, path: Path) -> video.FrameReader:
-        return video.FrameReader(path, max_frames=self.max_frames, height=self.height)
+        return video.FrameReader(path, max_frames=self.request.max_frames, height=self.request.height)
 
     def _again(self, stack: ExitStack, path: Path) -> Iterator[Tensor]:
         """A fresh pass over a file: streams run side by side, so each reads for itself."""
@@ -99,14 +95,16 @@ class RefineJob:
 
     def _adapter(self) -> RefinerAdapter:
         try:
-            return create(self.refiner, **self.adapter_options)
+            return create(self.request.refiner, **self.adapter_options)
         except KeyError as error:
-            if self.refiner in available():
+            if self.request.refiner in available():
                 raise
             raise ValueError(error.args[0]) from None
         except TypeError as error:
             given = ", ".join(f"--{name}" for name in self.adapter_options) or "no options"
-            raise ValueError(f"{self.refiner} cannot be built here with {given}: {error}; see doctor") from error
+            raise ValueError(
+                f"{self.request.refiner} cannot be built here with {given}: {error}; see doctor"
+            ) from error
 
     def _frame_rate(self, info: video.VideoInfo, sidecar: Sidecar) -> float:
         if info.variable_frame_rate:
@@ -143,17 +141,16 @@ class RefineJob:
         side = None
         if self.compare:
             writers["sdedit"] = stack.enter_context(video.FrameWriter(paths["sdedit"], fps))
-            labels = ("reference", "SDEdit", f"calibrated, N = {self.calibration.iterations}")
+            labels = ("reference", "SDEdit", f"calibrated, N = {self.request.calibration.iterations}")
             side = stack.enter_context(video.SideBySideWriter(paths["side_by_side"], labels, fps))
         sheet = SheetFrames(count, SHEET_FRAMES)
         with progress(sum(run.steps_for(count) for run in runs.values()), self.show_progress) as advance:
             for run in runs.values():
                 run.on_step = advance
-            streams = {name: run.run(self._again(stack, self.input), count) for name, run in runs.items()}
-            again = self._again(stack, self.input)
-            for blocks in zip(*streams.values(), strict=True):
-                reference = take(again, len(blocks[0]), str(self.input))
-                done = dict(zip(streams, blocks, strict=True))
+            again, settings = self._again(stack, self.input), runs["calibrated"].settings
+            for blocks in refine_together(list(runs.values()), self._again(stack, self.input), count):
+                reference = resized(take(again, len(blocks[0]), str(self.input)), settings)
+                done = dict(zip(runs, blocks, strict=True))
                 meters.add(reference, done)
                 for name, block in done.items():
                     writers[name].write(block)
@@ -172,15 +169,16 @@ class RefineJob:
         ]
         with undisturbed():
             if side is not None:
-                titles = {"sdedit": "SDEdit", "calibrated": f"N = {self.calibration.iterations}"}
+                titles = {"sdedit": "SDEdit", "calibrated": f"N = {self.request.calibration.iterations}"}
                 clips = {titles.get(name, name): clip for name, clip in sheet.clips().items()}
                 video.contact_sheet(clips, paths["contact_sheet"], SHEET_FRAMES)
             for writer in everyone:
                 writer.close()
             for text in written:
                 text.commit()
+            work_kept("every output was written before")
 
-    def _receipt(self, reader: video.FrameReader, run: Refinement, files: OutputFiles) -> dict[str, Any]:
+    def _receipt(self, reader: video.FrameReader, run: Refinement, files: OutputFiles) -> Receipt:
         receipt, info = run.receipt(), reader.info
         receipt["input"] = {
             "name": self.input.name,
@@ -190,20 +188,20 @@ class RefineJob:
             "width": info.width,
             "fps": float(info.fps),
         }
-        receipt["reading"] = {"max_frames": self.max_frames, "height": self.height}
+        receipt["reading"] = {"max_frames": self.request.max_frames, "height": self.request.height}
         receipt["output"] = self.output.name
         receipt["files"] = files.names()
-        if self.repeated is not None:
-            self.notes += differences(self.repeated, receipt)
+        if self.request.receipt is not None:
+            self.notes += differences(self.request.receipt, receipt)
         self.notes += [note for note in receipt["degradations"] if note not in self.notes]
         receipt["degradations"] = list(self.notes)
         return receipt
 
-    def _sidecar(self, fps: float, sidecar: Sidecar, receipt: dict[str, Any]) -> dict[str, Any]:
-        loss = ", ".join(f"{value:.4f}" for value in receipt["content_loss"]) or "none"
-        seed, steps = self.settings.seed, self.calibration.iterations
-        history = [*sidecar.history, f"refined by {self.refiner}, N={steps}, seed {seed}, content loss {loss}"]
-        return {"fps": float(fps), "prompt": self.settings.prompt, "seed": seed, "history": history}
+    def _sidecar(self, fps: float, sidecar: Sidecar, receipt: Receipt) -> dict[str, Any]:
+        seed, iterations = receipt["settings"]["seed"], self.request.calibration.iterations
+        line = history_line(self.request.refiner, iterations, seed, receipt["content_loss"])
+        prompt = receipt["settings"]["prompt"]
+        return {"fps": float(fps), "prompt": prompt, "seed": seed, "history": [*sidecar.history, line]}
 
     def _report(
         self, reader: video.FrameReader, files: OutputFiles, runs: dict[str, Refinement], meters: JobMeters, fps: float
@@ -219,7 +217,7 @@ class RefineJob:
             "files": {name: str(path) for name, path in files.paths.items()},
             "degradations": self.notes,
             "clip": {"frames": reader.frames, "height": reader.height, "width": reader.width, "fps": float(fps)},
-            "strength": runs["calibrated"].timesteps.strength,
-            "iterations": self.calibration.iterations,
-            "seed": self.settings.seed,
+            "strength": runs["calibrated"].plan.strength,
+            "iterations": self.request.calibration.iterations,
+            "seed": self.request.settings.seed,
         }

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ..evaluation import FidelityMeter, spatial_frequency
 
-__all__ = ["JobMeters", "SheetFrames", "digest", "take"]
+__all__ = ["JobMeters", "SheetFrames", "take"]
 
 Numbers = dict[str, float | None]
 
@@ -23,15 +21,6 @@ def take(frames: Iterator[Tensor], count: int, name: str) -> Tensor:
     if len(block) < count:
         raise ValueError(f"{name}: ends before its header says; convert it again")
     return torch.stack(block)
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    found = hashlib.sha256()
-    with path.open("rb") as stream:
-        for block in iter(lambda: stream.read(2**20), b""):
-            found.update(block)
-    return found.hexdigest()
 
 
 class Average:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["sweep"]
 
-CELLS, TABLE, REPORT = "cells", "table.parquet", "report.md"
+TABLE, REPORT = "table.parquet", "report.md"
 FIGURES = ("tradeoff.png", "content_loss.png")
 
 
@@ -32,7 +32,8 @@ def sweep(
     Stopped at any moment, the same command goes on where it was: what is finished is kept in OUTPUT/cells and never
     computed twice, also when CONFIG has grown meanwhile.
     """
-    from ..experiment.offline.sweep_run import cells_in
+    from ..experiment.offline.results import CELLS
+    from ..experiment.offline.run import cells_in
     from ..sweeps import load_clips, load_config, run_plan
 
     chosen = load_config(config)
@@ -97,7 +98,7 @@ def _needed_packages() -> None:
 
 
 def _check_lengths(adapters: list[RefinerAdapter], clips: Any, chosen: SweepConfig) -> None:
-    from ..experiment.offline.sweep_run import strengths_of
+    from ..experiment.offline.run import strengths_of
     from ..sweeps import Bench
 
     for adapter in adapters:
@@ -110,6 +111,8 @@ def _check_lengths(adapters: list[RefinerAdapter], clips: Any, chosen: SweepConf
 
 
 def _check_folder(folder: Path) -> None:
+    from ..experiment.offline.results import CELLS
+
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; give a folder with --output")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / CELLS).is_dir():
@@ -117,7 +120,7 @@ def _check_folder(folder: Path) -> None:
 
 
 def _write(rows: list[dict[str, Any]], folder: Path, name: str) -> None:
-    from ..experiment.offline.table import write_parquet
+    from ..experiment.offline.results import write_parquet
     from ..experiment.reports.figures import draw_losses, draw_tradeoff
     from ..experiment.reports.markdown import markdown
     from ..files import write_text

@@ -52,11 +52,22 @@ def raise_unknown_key(document: Document, location: Location, allowed: Iterable[
 
 
 def _fields(model: type[BaseModel], location: Location) -> list[str]:
+    return list(_owner(model, location).model_fields)
+
+
+def _owner(model: type[BaseModel], location: Location) -> type[BaseModel]:
+    """The model of what stands at `location`, also inside lists, tables and unions."""
     for part in location:
-        inner = getattr(model.model_fields.get(str(part)), "annotation", None)
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            model = inner
-    return list(model.model_fields)
+        info = model.model_fields.get(str(part))
+        inner = [] if info is None else _models(info.annotation)
+        model = inner[0] if inner else model
+    return model
+
+
+def _models(kind: Any) -> list[type[BaseModel]]:
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return [kind]
+    return [model for part in get_args(kind) for model in _models(part)]
 
 
 def _told(model: type[BaseModel], problem: Any, location: Location, at: Location) -> str:
@@ -71,7 +82,9 @@ def _told(model: type[BaseModel], problem: Any, location: Location, at: Location
         return f"{name}: {context['error']}" if location else str(context["error"])
     if kind in {"literal_error", "enum"}:
         return f"{name} is {_shown(found)}; allowed: {context['expected'].replace(' or ', ', ')}"
-    bounds = _range(model, location)
+    bounds = _range(model, location) or " and ".join(
+        f"{_BOUNDS[k]} {_number(context[k])}" for k in _BOUNDS if k in context
+    )
     if any(key in context for key in _BOUNDS):
         return f"{name} is {_shown(found)}; it must be {bounds}"
     if kind in {"string_too_short", "too_short", "string_too_long", "too_long"}:
@@ -81,11 +94,7 @@ def _told(model: type[BaseModel], problem: Any, location: Location, at: Location
 
 
 def _range(model: type[BaseModel], location: Location) -> str:
-    for part in location[:-1]:
-        inner = getattr(model.model_fields.get(str(part)), "annotation", None)
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            model = inner
-    info = model.model_fields.get(str(location[-1])) if location else None
+    info = _owner(model, location[:-1]).model_fields.get(str(location[-1])) if location else None
     limits = [] if info is None else [*info.metadata, *_annotated(info.annotation)]
     parts = [
         f"{word} {_number(getattr(limit, key))}"

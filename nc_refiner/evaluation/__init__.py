@@ -1,8 +1,8 @@
 """Numbers that say how near an output is to its reference."""
 
 from .colour import clipped_fraction, clipped_shift, delta_e, saturation_shift
+from .meters import FidelityMeter
 from .metrics import mse, mse_low, psnr, spatial_frequency, ssim
-from .running import FidelityMeter
 from .temporal import flicker, motion_of, warping_error
 
 __all__ = [

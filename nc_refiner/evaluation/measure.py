@@ -12,10 +12,10 @@ from torch import Tensor
 
 from ..video import FrameReader
 from .alignment import Alignment, align, aligned_blocks
-from .catalogue import DEFAULT
+from .catalogue import DEFAULT, TO_ORIGINAL
 from .meters import Models, Numbers, PairMeter
 
-__all__ = ["Measurement", "alignment_notes", "frames_compared", "labels", "measure"]
+__all__ = ["Measurement", "alignment_notes", "frames_compared", "labels", "measure", "measure_frames"]
 
 BLOCK_PIXELS = 4_000_000
 """Pixels that are measured at once: about 100 MB for each float64 copy."""
@@ -127,3 +127,35 @@ def measure(
                 watcher(alignment, before, after)
     found, own = meter.finish()
     return Measurement(Path(reference), Path(output), found, own, meter.not_measured, alignment, meter.per_frame())
+
+
+def measure_frames(
+    reference: Tensor,
+    output: Tensor,
+    names: Sequence[str],
+    models: Models | None = None,
+    original: Tensor | None = None,
+) -> Numbers:
+    """Metric → value of frames in memory, None where it cannot be measured (SSIM of tiny frames, PSNR of equal clips).
+
+    Args:
+        reference, output, original: `(F, 3, H, W)` in [0, 1], all alike.
+        names: of `catalogue.METRICS`; of those in `catalogue.FIDELITY` also with `TO_ORIGINAL`, which takes them to
+            `original`.
+        models: weights of the learned metrics.
+
+    Raises:
+        ValueError: NaN, or shapes that differ.
+    """
+    frames, _, height, width = output.shape
+    found: Numbers = {}
+    for target, suffix in ((reference, ""), (original, TO_ORIGINAL)):
+        wanted = {name: name.removesuffix(TO_ORIGINAL) for name in names if name.endswith(TO_ORIGINAL) == bool(suffix)}
+        if target is None or not wanted:
+            continue
+        meter = PairMeter(tuple(wanted.values()), frames, height, width, models or Models())
+        for before, after in zip(target.split(BLOCK_FRAMES), output.split(BLOCK_FRAMES), strict=True):
+            meter.add(before, after)
+        values = meter.finish()[0]
+        found |= {name: values[base] for name, base in wanted.items()}
+    return found

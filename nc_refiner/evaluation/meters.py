@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from . import colour, metrics, temporal
-from .catalogue import METRICS
+from .catalogue import FIDELITY, METRICS
 from .learned import ClipIqa, Lpips
 
-__all__ = ["Models", "PairMeter"]
+__all__ = ["FidelityMeter", "Models", "PairMeter"]
 
 Numbers = dict[str, float | None]
 
@@ -60,6 +60,24 @@ class Models:
                 self._loaded[name] = Dover(self.dover, self.device)
         return self._loaded[name]
 
+    def require(self, names: Iterable[str]) -> None:
+        """Make sure, before long work, that what the metrics `names` need is there.
+
+        Raises:
+            ImportError: a package is missing; the message says how to install it.
+            FileNotFoundError, ValueError: weights are missing or not such weights.
+        """
+        grey = torch.full((2, 3, 16, 16), 0.5)
+        for name in names:
+            if name not in METRICS:
+                continue
+            if METRICS[name].weights:
+                self.get(name)
+            elif name == "delta_e":
+                colour.delta_e(grey, grey)
+            elif name == "warping_error":
+                temporal.motion_of(grey)
+
 
 class PairMeter:
     """Takes in an output and its reference block by block.
@@ -74,8 +92,8 @@ class PairMeter:
         not_measured: metric → why it has no value here.
     """
 
-    def __init__(self, names: tuple[str, ...], frames: int, height: int, width: int, models: Models):
-        self._names, self._frames = names, frames
+    def __init__(self, names: Sequence[str], frames: int, height: int, width: int, models: Models):
+        self._names, self._frames = tuple(names), frames
         self._series: dict[str, array[float]] = {}
         self._own: dict[str, array[float]] = {}
         self._last: tuple[Tensor, Tensor] | None = None
@@ -83,9 +101,12 @@ class PairMeter:
         self._views: tuple[Any, Any] | None = None
         self.not_measured: dict[str, str] = {}
         for name in names:
+            side = METRICS[name].min_side
             if METRICS[name].temporal and frames < 2:
                 self.not_measured[name] = "it compares neighbouring frames, and the clip has one"
-            if METRICS[name].learned:
+            elif min(height, width) < side:
+                self.not_measured[name] = f"it needs frames of at least {side}×{side}, and these are {width}×{height}"
+            if METRICS[name].weights:
                 self._attempt(name, self._load, name, models)
         if "dover" in self._judges:
             judge = self._judges["dover"]
@@ -183,3 +204,24 @@ class PairMeter:
             missing: list[float | None] = [None] * (self._frames - len(series))
             rows[name] = missing + [value if math.isfinite(value) else None for value in series]
         return rows
+
+
+class FidelityMeter:
+    """A `PairMeter` of MSE, MSE_low(0.5), SSIM, PSNR and spatial frequency for streams whose length is not known."""
+
+    def __init__(self) -> None:
+        self._meter: PairMeter | None = None
+
+    def add(self, reference: Tensor, output: Tensor) -> None:
+        """Take in the next frames, `(n, 3, H, W)` in [0, 1], both alike; ValueError where they are not."""
+        metrics.checked_pair(reference, output)
+        if self._meter is None:
+            self._meter = PairMeter((*FIDELITY, "spatial_frequency"), 0, output.shape[-2], output.shape[-1], Models())
+        self._meter.add(reference, output)
+
+    def result(self) -> Numbers:
+        """`mse`, `mse_low`, `ssim` (None under 11×11), `psnr` (dB of the mean MSE; None for equal clips),
+        `spatial_frequency`: means over frames. ValueError where there was no frame."""
+        if self._meter is None:
+            raise ValueError("no frame was measured")
+        return self._meter.finish()[0]

@@ -20,10 +20,9 @@ Entry = tuple[Measurement, Tensor, tuple[str | None, str | None]]
 def _best(metric: Metric, values: Sequence[float | None]) -> int | None:
     """Which of several outputs is best, where the metric itself can say."""
     known = {i: value for i, value in enumerate(values) if value is not None}
-    if metric.better == "reference" or len(set(known.values())) < 2:
+    if not metric.sign or len(set(known.values())) < 2:
         return None
-    sign = 1 if metric.better == "lower" else -1
-    return min(known, key=lambda i: sign * known[i])
+    return max(known, key=lambda i: metric.sign * known[i])
 
 
 def groups_of(entries: Sequence[Entry]) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-__all__ = ["frame_noise", "seams", "sliding", "window_starts", "window_weights"]
+__all__ = ["frame_noise", "seams", "sliding", "window_generator", "window_starts", "window_weights"]
 
 _GOLDEN = 0x9E3779B97F4A7C15
 
@@ -25,6 +25,11 @@ def frame_noise(shape: tuple[int, ...], seed: int, first_frame: int, device: tor
         generator = torch.Generator().manual_seed((seed + frame * _GOLDEN) % 2**63)
         parts.append(torch.randn((batch, channels, 1, height, width), generator=generator))
     return torch.cat(parts, dim=2).to(device)
+
+
+def window_generator(seed: int, first_frame: int) -> torch.Generator:
+    """What a window draws from beside its noise: decided by `seed` and the number of its first frame."""
+    return torch.Generator().manual_seed((seed + 1 + first_frame) % 2**63)
 
 
 def window_starts(count: int, window: int, overlap: int) -> list[int]:

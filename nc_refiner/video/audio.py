@@ -8,9 +8,9 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from nc_refiner.video.errors import VideoError
-from nc_refiner.video.limits import ReadLimits
-from nc_refiner.video.probe import open_input, video_stream
+from .errors import VideoError
+from .limits import ReadLimits
+from .probe import open_input, video_stream
 
 __all__ = ["AudioCopy"]
 

@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nc_refiner.files import AtomicFile, failures_told
-from nc_refiner.video.errors import VideoError
-from nc_refiner.video.read import resize
-from nc_refiner.video.write import FrameWriter, as_bytes, checked_frames
+from ..files import AtomicFile, failures_told
+from .errors import VideoError
+from .read import resize
+from .write import FrameWriter, as_bytes, checked_frames
 
 __all__ = ["SideBySideWriter", "contact_sheet"]
 

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nc_refiner.video.errors import VideoError
-from nc_refiner.video.limits import ReadLimits
-from nc_refiner.video.probe import Source, open_input, video_stream
+from .errors import VideoError
+from .info import Source
+from .limits import ReadLimits
+from .probe import open_input, video_stream
 
 __all__ = ["av_frames", "decord_reader", "frames_of"]
 

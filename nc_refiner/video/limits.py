@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from nc_refiner.video.errors import VideoError
+from .errors import VideoError
 
 __all__ = ["MIN_SIDE", "ReadLimits"]
 

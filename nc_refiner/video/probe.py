@@ -6,65 +6,24 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from nc_refiner.video.errors import VideoError
-from nc_refiner.video.limits import ReadLimits
+from ..files import PICTURE_SUFFIXES
+from .errors import VideoError
+from .info import Source, VideoInfo
+from .limits import ReadLimits
+from .still import inspect_still
 
-__all__ = ["VideoInfo", "inspect", "open_input", "probe", "video_stream"]
+__all__ = ["inspect", "open_input", "probe", "video_stream"]
 
 # Playlists and scripts (HLS, concat, ...) are formats too, and would read other files on behalf of this one.
 _FORMATS = "mov,mp4,matroska,webm,avi,gif,mpegts,mpeg,mpegvideo,h264,hevc,flv,asf,ogg,ivf,yuv4mpegpipe,mxf,apng"
-_STILL_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 _STILL_MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM")
 _CODECS_WITH_HIDDEN_FRAMES = {"vp8", "vp9", "av1"}
 _HDR_TRANSFERS = {16: "PQ", 18: "HLG"}
-
-
-@dataclass(frozen=True)
-class VideoInfo:
-    """What `probe` found.
-
-    Attributes:
-        path: the file.
-        frames: number of frames.
-        fps: frames per second, > 0; the average where the rate varies; 1 for a still.
-        width: pixels, as displayed (after rotation).
-        height: pixels, as displayed (after rotation).
-        duration: seconds of playback.
-        audio: whether there is an audio stream.
-        variable_frame_rate: whether the frames are unevenly spaced in time.
-        pix_fmt: the decoder's name of the pixel layout, such as `yuv420p`; Pillow's mode for a still.
-        rotation: degrees counter-clockwise, 0, 90, 180 or 270, that the stored picture is turned for display.
-        still: whether the file is a picture.
-    """
-
-    path: Path
-    frames: int
-    fps: float
-    width: int
-    height: int
-    duration: float
-    audio: bool
-    variable_frame_rate: bool
-    pix_fmt: str
-    rotation: int
-    still: bool
-
-
-@dataclass(frozen=True)
-class Source:
-    """`info`, and what the decoders need to know beside it."""
-
-    info: VideoInfo
-    # Whether `info.frames` is a count a complete file must reach.
-    exact: bool = False
-    # Whether the container has a sample table without hidden entries, as decord expects.
-    indexed: bool = False
 
 
 def probe(path: str | os.PathLike[str], limits: ReadLimits | None = None) -> VideoInfo:
@@ -96,8 +55,6 @@ def inspect(path: str | os.PathLike[str], limits: ReadLimits) -> Source:
     if not head:
         raise VideoError(f"{path}: the file is empty; copy or download it again")
     if is_still(path, head):
-        from nc_refiner.video.still import inspect_still
-
         return Source(inspect_still(path, limits), exact=True)
     return _inspect_video(path, limits)
 
@@ -105,7 +62,7 @@ def inspect(path: str | os.PathLike[str], limits: ReadLimits) -> Source:
 def is_still(path: Path, head: bytes) -> bool:
     """Whether a file of this name that begins with `head` is a picture, whatever it is called."""
     webp = head[:4] == b"RIFF" and head[8:12] == b"WEBP"
-    return path.suffix.lower() in _STILL_SUFFIXES or webp or head.startswith(_STILL_MAGIC)
+    return path.suffix.lower() in PICTURE_SUFFIXES or webp or head.startswith(_STILL_MAGIC)
 
 
 @contextmanager

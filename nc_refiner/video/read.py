@@ -12,13 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nc_refiner.clip import VideoClip
-from nc_refiner.video.decode import frames_of
-from nc_refiner.video.errors import VideoError
-from nc_refiner.video.limits import MIN_SIDE, ReadLimits
-from nc_refiner.video.probe import Source, VideoInfo, inspect, probe
-from nc_refiner.video.sidecar import read_sidecar
-from nc_refiner.video.still import read_still
+from ..clip import VideoClip
+from .decode import frames_of
+from .errors import VideoError
+from .info import Source, VideoInfo
+from .limits import MIN_SIDE, ReadLimits
+from .probe import inspect, probe
+from .sidecar import read_sidecar
+from .still import read_still
 
 __all__ = ["FrameReader", "VideoInfo", "probe", "read_clip", "resize"]
 

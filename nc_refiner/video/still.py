@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nc_refiner.video.errors import VideoError
-from nc_refiner.video.limits import ReadLimits
+from .errors import VideoError
+from .info import VideoInfo
+from .limits import ReadLimits
 
 __all__ = ["inspect_still", "read_still"]
 
@@ -42,7 +43,6 @@ def _opened(path: Path) -> Iterator[Any]:
 
 def inspect_still(path: Path, limits: ReadLimits) -> Any:
     """The `VideoInfo` of a picture: one frame at 1 fps; raises `VideoError`."""
-    from nc_refiner.video.probe import VideoInfo
 
     with _opened(path) as image:
         count = int(getattr(image, "n_frames", 1))

@@ -14,13 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nc_refiner.clip import VideoClip
-from nc_refiner.files import AtomicFile, failures_told, write_text
-from nc_refiner.video.audio import AudioCopy
-from nc_refiner.video.errors import VideoError
-from nc_refiner.video.limits import MIN_SIDE, ReadLimits
-from nc_refiner.video.probe import inspect
-from nc_refiner.video.sidecar import sidecar_path, sidecar_text
+from ..clip import VideoClip
+from ..files import AtomicFile, failures_told, write_text
+from .audio import AudioCopy
+from .errors import VideoError
+from .limits import MIN_SIDE, ReadLimits
+from .probe import inspect
+from .sidecar import sidecar_path, sidecar_text
 
 __all__ = ["FrameWriter", "as_bytes", "checked_frames", "write_clip"]
 

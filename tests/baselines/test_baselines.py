@@ -10,7 +10,7 @@ import torch
 
 from nc_refiner import CalibratedRefiner, NoiseCalibration, VideoClip
 from nc_refiner.baselines import BASELINES, BaselineRefiner, ilvr, invert, matched_sdedit
-from nc_refiner.baselines.setting import content_loss
+from nc_refiner.calibration import content_loss
 
 from ..evaluation.conftest import textured
 from ..published import low_pass

@@ -9,10 +9,10 @@ import jsonschema
 import pytest
 import yaml
 
+from nc_refiner import CalibratedRefiner
 from nc_refiner.cascade import CascadeRunner, load_config
-from nc_refiner.cascade.refiners import refiner_from
 from nc_refiner.cascade.schema import json_schema, schema_text
-from nc_refiner.config.document import read_document
+from nc_refiner.config.refiner import read_refiner
 from nc_refiner.video import FrameWriter, read_clip
 
 from ..cli.conftest import Call, call  # noqa: F401
@@ -42,9 +42,7 @@ def test_cascades_load_and_fit_the_schema(path):
 
 @pytest.mark.parametrize("name", sorted(STACKS))
 def test_the_stacks_refiners_load(name):
-    from integrations.folder_stage import refiner_options
-
-    assert refiner_options(read_document(CONFIGS / name)).type == "nc"
+    assert read_refiner(CONFIGS / name).type == "nc"
 
 
 def test_the_schema_refuses_what_the_code_refuses():
@@ -76,5 +74,5 @@ def test_file_runs_on_a_folder(tmp_path, monkeypatch):
 
 
 def test_a_refiner_alone_needs_no_cascade_around_it():
-    refiner = refiner_from(CONFIGS / "vgen_refiner.yaml")
+    refiner = CalibratedRefiner.from_config(CONFIGS / "vgen_refiner.yaml")
     assert refiner.adapter.name == "embedded" and refiner.calibration.iterations == 3

@@ -93,20 +93,21 @@ def test_killed_it_goes_on_to_the_same_table(call: Call, room: Path):
 
 
 def test_unknown_keys_name_the_nearest(call: Call, room: Path):
-    assert "unknown key 'iteration' (did you mean 'iterations'?)" in refused(call, room, write(room, iteration=[1]))
+    line = refused(call, room, write(room, iteration=[1]))
+    assert "my.yaml:3: unknown key 'iteration'; did you mean 'iterations'?" in line
     line = refused(call, room, write(room, refiners=[{"name": "embedded", "option": {}}]))
-    assert "'refiners.0.option' (did you mean 'options'?)" in line
+    assert "unknown key 'option' in refiners.0; did you mean 'options'?" in line
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"iterations": [-1]}, "iterations.0: Input should be greater than or equal to 0, found -1"),
+        ({"iterations": [-1]}, "iterations.0 is -1; it must be at least 0"),
         ({"cutoffs": [1.5]}, "cutoffs.0"),
         ({"strengths": [0]}, "strengths.0"),
         ({"strengths": [0.01]}, "leaves no step to run"),
         ({"version": 2}, "version"),
-        ({"clips": None}, "'clips' is missing"),
+        ({"clips": None}, "needs the key 'clips'"),
         ({"clips": "nowhere"}, "is not a folder"),
         ({"clips": "."}, "holds no video"),
         ({"baselines": ["ivlr"]}, "did you mean 'ilvr'?"),
@@ -125,9 +126,9 @@ def test_bad_files(call: Call, room: Path):
     assert "nothing.yaml" in refused(call, room, room / "nothing.yaml")
     broken = room / "broken.yaml"
     broken.write_text("clips: [")
-    assert "is not YAML" in refused(call, room, broken)
+    assert "not valid YAML" in refused(call, room, broken)
     broken.write_text("- a")
-    assert "must hold keys and values" in refused(call, room, broken)
+    assert "holds a list; needed: keys with values" in refused(call, room, broken)
 
 
 def test_a_folder_with_other_things_is_left_alone(call: Call, room: Path):

@@ -56,11 +56,9 @@ def _check(path: Path) -> Any:
         from nc_refiner.sweeps import load_config as sweep
 
         return sweep(path)
-    from nc_refiner.cascade.config import stage_options
-    from nc_refiner.config.document import read_document
+    from nc_refiner.config.refiner import read_refiner
 
-    document = read_document(path)
-    return stage_options(document, "refiner", document.data["refiner"])
+    return read_refiner(path)
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)

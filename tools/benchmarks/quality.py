@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nc_refiner.adapters.base import RefinerAdapter
 from nc_refiner.calibration import NoiseCalibration
-from nc_refiner.evaluation.running import FidelityMeter
+from nc_refiner.evaluation.meters import FidelityMeter
 from nc_refiner.refiner import CalibratedRefiner
 
 from .clips import EvaluationClip

@@ -7,7 +7,7 @@ from statistics import fmean
 from typing import Any
 
 from nc_refiner.experiment.reports.markdown import metric_label, shown, table
-from nc_refiner.experiment.statistics.intervals import per_clip
+from nc_refiner.experiment.statistics.fixed_horizon import per_clip
 from nc_refiner.sweeps import mean_interval
 
 from .claims import Claim, Tables, calibrated, sdedit

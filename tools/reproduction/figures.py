@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nc_refiner.experiment.reports.figures import draw_losses, draw_tradeoff, new_figure, saved
-from nc_refiner.experiment.statistics.intervals import per_clip
+from nc_refiner.experiment.statistics.fixed_horizon import per_clip
 from nc_refiner.sweeps import Estimate, mean_interval
 
 from .claims import Tables, calibrated

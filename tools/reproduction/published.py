@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nc_refiner.evaluation.measure import measure
-from nc_refiner.experiment.offline.cells import CellStore, cell_key
+from nc_refiner.experiment.offline.results import CellStore, cell_key
 from nc_refiner.refining.receipt import versions
 
 __all__ = ["SERIES", "measure_published"]

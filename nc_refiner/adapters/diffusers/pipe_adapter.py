@@ -117,6 +117,10 @@ class PipelineAdapter(RefinerAdapter):
         self._clip.plans[float(first)] = (num_inference_steps, strength)
         return Timesteps(scheduled[begin:].cpu(), num_inference_steps, strength)
 
+    def count_steps(self, num_inference_steps: int, strength: float) -> int:
+        """By the rule of most pipelines, without starting a call only to leave it again."""
+        return max(1, min(int(num_inference_steps * strength), num_inference_steps))
+
     def noise_level(self, timestep: Tensor) -> NoiseLevel:
         plan = self._plan(timestep)
         if plan not in self._clip.levels:

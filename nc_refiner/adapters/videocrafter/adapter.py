@@ -13,10 +13,10 @@ from torch import Tensor
 
 from ...noise_level import NoiseLevel, PredictionType, predicted_x0
 from ..base import RefinerAdapter, Requirements, Timesteps
+from ..recognition import missing_attributes
 from ..runtime import default_device, named_dtype
 from .attention import attention_layers, working_attention
 from .conditioning import Condition, conditioned
-from .recognition import missing_attributes
 from .schedule import DDIMSchedule, ddim_timesteps, implied_x0, noise_level
 
 __all__ = ["VideoCrafterAdapter"]

@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 
 from ...calibration import Calibrated, CalibrationTrace, NoiseCalibration, calibrate
+from ..recognition import missing_attributes
 from ..runtime import drawing_from, in_scope, replaced, scope_of
-from .recognition import missing_attributes
 from .schedule import noise_level
 
 __all__ = ["calibrated", "settings_of", "unwrap", "wrap"]

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ...refining.run import RefineSettings
+from ...config.refiner import NCOptions, SDEditOptions
 from .base import Stage, StageOptions, StageRequest, StageResult
-from .refine import NCOptions, SDEditOptions
 from .registry import register_stage
 
 if TYPE_CHECKING:
@@ -98,7 +97,6 @@ class ABStage(Stage):
         """Build every arm; live arms with one backbone share it, shadow arms run beside the control and do not."""
         from ...experiment import ABRefiner, Guardrails
         from ...refiner import CalibratedRefiner
-        from ..refiners import build_refiner
 
         options: ABOptions = self.options
         built: dict[str, CalibratedRefiner] = {}
@@ -106,7 +104,7 @@ class ABStage(Stage):
         for name, arm in options.arms.items():
             key = name if options.mode == "shadow" else arm.backbone.model_dump_json()
             if key not in built:
-                built[key] = build_refiner(arm)
+                built[key] = CalibratedRefiner.from_description(arm)
             arms[name] = CalibratedRefiner(built[key].adapter, arm.calibration(), arm.settings())
         names = ("weights", "salt", "ramp", "holdout", "holdout_name", "layer", "mode", "store", "switch_file")
         self._ab = ABRefiner(
@@ -133,7 +131,7 @@ class ABStage(Stage):
     def steps(self, frames: int | None) -> int:
         """The most that any arm takes; a prompt that falls back takes more."""
         refiners: Iterable[Any] = self.refiner.router.arms.values()
-        return max(r.refinement(RefineSettings(**r.defaults)).steps_for(frames or 1) for r in refiners)
+        return max(refiner.plan().steps_for(frames or 1) for refiner in refiners)
 
     def run(self, request: StageRequest) -> StageResult:
         """Refine `request.clip` with its arm."""

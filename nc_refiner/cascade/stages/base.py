@@ -3,31 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict
-
 from ...clip import VideoClip
+from ...config.options import StageOptions
 
 __all__ = ["KINDS", "Kind", "Source", "Stage", "StageOptions", "StageRequest", "StageResult"]
 
 Kind = Literal["base", "interpolation", "refiner"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-
-
-class StageOptions(BaseModel):
-    """Options of a stage, as written under its key. Subclasses add fields; `type` is the stage's registered name."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-    type: str
-
-    def check_keys(self, unknown: Callable[[tuple[str, ...], Iterable[str]], None]) -> None:
-        """Check what only the code behind an option knows; call `unknown(location, allowed)` for a key it has not."""
-        return None
 
 
 @dataclass(frozen=True)
@@ -109,6 +96,16 @@ class Stage(ABC):
         """What besides options, request and code decides the result: content of weights, versions. JSON-ready."""
         return {}
 
+    def reads(self) -> Any:
+        """What `run` reads beside the request: data in which every text that names a file or folder counts. When one of
+        them changes, a finished stage is made again. Default: the options."""
+        return self.options.model_dump(mode="json")
+
     @abstractmethod
     def run(self, request: StageRequest) -> StageResult:
         """Make the clip. Whatever it raises is this prompt's failure, not the run's."""
+
+    def run_uncalibrated(self, request: StageRequest) -> StageResult | None:
+        """Only a refiner: the same by plain SDEdit, which `on_refiner_failure: sdedit` falls back to; None where the
+        stage has no such way."""
+        return None

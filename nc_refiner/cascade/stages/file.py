@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from ...files import PICTURE_SUFFIXES, VIDEO_SUFFIXES
 from ...video import probe, read_clip
 from ...video.sidecar import read_sidecar
 from .base import Source, Stage, StageOptions, StageRequest, StageResult
@@ -15,7 +16,7 @@ from .registry import register_stage
 
 __all__ = ["FileOptions", "FileStage", "files_at"]
 
-SUFFIXES = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".gif", ".png", ".jpg", ".jpeg"}
+SUFFIXES = VIDEO_SUFFIXES | PICTURE_SUFFIXES
 
 
 class FileOptions(StageOptions):

@@ -6,13 +6,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from ...files import PICTURE_SUFFIXES
 from .base import Source, Stage, StageOptions, StageRequest, StageResult
 from .file import files_at
 from .registry import register_stage
 
 __all__ = ["ModelScopeImageOptions", "ModelScopeImageStage", "ModelScopeOptions", "ModelScopeStage"]
 
-PICTURES = {".png", ".jpg", ".jpeg", ".webp"}
 Size = Annotated[int, Field(ge=64, le=4096, multiple_of=64)]
 
 
@@ -99,7 +99,8 @@ class ModelScopeImageStage(_ModelScopeStage):
 
     def sources(self) -> list[Source]:
         return [
-            Source(path.stem, None, path) for path in files_at(self.options.image, "base.image", "picture", PICTURES)
+            Source(path.stem, None, path)
+            for path in files_at(self.options.image, "base.image", "picture", PICTURE_SUFFIXES)
         ]
 
     def load(self) -> None:

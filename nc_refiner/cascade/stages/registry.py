@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import TypeVar
 
-from ...naming import did_you_mean
 from .base import KINDS, Kind, Stage
 
-__all__ = ["BUILT_IN", "available_stages", "register_stage", "stage_class", "unknown_name"]
+__all__ = ["BUILT_IN", "available_stages", "register_stage", "stage_class"]
 
 GROUP = "nc_refiner.stages"
 BUILT_IN: dict[Kind, dict[str, str]] = {
@@ -77,10 +76,3 @@ def stage_class(kind: Kind, name: str) -> type[Stage]:
         else:
             _registered[kind, name] = _entry_points()[f"{kind}.{name}"].load()
     return _registered[kind, name]
-
-
-def unknown_name(what: str, name: object, known: Iterable[str]) -> ValueError:
-    """The error for a name that is not among `known`: names the nearest, and what is allowed."""
-    names = sorted(known)
-    hint = did_you_mean(name, names, after=" ")
-    return ValueError(f"there is no {what} {name!r}; {hint}allowed: {', '.join(names)}")

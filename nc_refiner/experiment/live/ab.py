@@ -2,33 +2,91 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import secrets
 import uuid
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any
+from dataclasses import fields
+from typing import Any, TypeVar
 
 import torch
 
 from ...clip import VideoClip
 from ...refiner import RefinedClip
 from ..store.database import Store
+from ..store.events import Assignment
 from ..store.recorder import Recorder
-from .assignment import Assignment, Split
-from .budgets import Guardrails
-from .routing import Assigner, Described, Router
-from .telemetry import Telemetry
+from .assignment import Split
+from .routing import Described, Router, RouterOptions
 
 __all__ = ["ABPipeline", "ABRefiner"]
 
 StoreLike = str | os.PathLike[str] | Store | Recorder | None
+OF_SPLIT = [field for field in fields(Split) if field.init and field.name not in ("experiment", "weights")]
+Init = TypeVar("Init", bound=Callable[..., None])
 
 
-class _Experiment:
-    """What `ABRefiner` and `ABPipeline` share: making the router, and handling it."""
+def _options_by_name(init: Init) -> Init:
+    """Show, in place of `**options`, the fields they go to."""
+    signature = inspect.signature(init)
+    named = [
+        inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=field.type)
+        for field in (*OF_SPLIT, *fields(RouterOptions))
+    ]
+    shown = signature.replace(parameters=[*list(signature.parameters.values())[:-1], *named])
+    init.__signature__ = shown  # type: ignore[attr-defined]
+    return init
 
-    router: Router
+
+class ABPipeline:
+    """An A/B test around callables that take the same arguments, such as a pipeline and its `nc_refiner.wrap` twin.
+
+    Args:
+        arms: name → callable; the first is the control unless `control` names another.
+        experiment: its name.
+        weights: arm → weight; default: equal.
+        store: URL or path of a database, a `Store`, or a `Recorder`; None: nothing is recorded.
+        options: fields of `Split` (`control`, `salt`, `ramp`, `holdout`, `holdout_name`, `layer`, `slots`) and of
+            `RouterOptions` (`assigner`, `mode`, `guardrails`, `evaluate`, `switch_file`, `poll_seconds`, `telemetry`,
+            `queue`, `takes_on_step`), where they are described.
+
+    Raises:
+        TypeError: an option that is none.
+        ValueError: something out of range, or arms that share a model where they would run at the same time.
+        ImportError: SQLAlchemy, or the database's driver, is not installed. OSError: the outbox cannot be written.
+
+    Example:
+        >>> ab = ABPipeline({"control": lambda x: x, "double": lambda x: 2 * x}, "demo", ramp=0.0)
+        >>> ab(3, unit="user-1")
+        3
+    """
+
+    @_options_by_name
+    def __init__(
+        self,
+        arms: Mapping[str, Callable[..., Any]],
+        experiment: str,
+        weights: Mapping[str, float] | None = None,
+        store: StoreLike = None,
+        **options: Any,
+    ):
+        shares = dict.fromkeys(arms, 1.0) if weights is None else weights
+        split = Split(
+            experiment, shares, **{field.name: options.pop(field.name) for field in OF_SPLIT if field.name in options}
+        )
+        chosen = RouterOptions(**options)
+        recorder = _recorder(store)
+        try:
+            self.router = Router(arms, split, recorder, chosen, _describe)
+        except BaseException:
+            if recorder is not None and recorder is not store:
+                recorder.close(0)
+            raise
+
+    def __call__(self, *args: Any, unit: str | None = None, **kwargs: Any) -> Any:
+        """The output of the arm that `unit` is given; without a unit every call is one of its own."""
+        return self.router.call(unit or uuid.uuid4().hex, args, kwargs)
 
     @property
     def experiment(self) -> str:
@@ -45,7 +103,7 @@ class _Experiment:
         self.router.stop(reason, arm)
 
     def resume(self, reason: str = "resumed", arm: str = "") -> None:
-        """Undo `stop`, or a guardrail's verdict on `arm`."""
+        """Undo `stop`, or that a guardrail switched off `arm`."""
         self.router.resume(reason, arm)
 
     def is_off(self, arm: str) -> bool:
@@ -70,88 +128,6 @@ class _Experiment:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-class ABPipeline(_Experiment):
-    """An A/B test around callables that take the same arguments, such as a pipeline and its `nc_refiner.wrap` twin.
-
-    Args:
-        arms: name → callable; the first is the control unless `control` names another.
-        experiment: its name.
-        weights: arm → weight; default: equal.
-        store: URL or path of a database, a `Store`, or a `Recorder`; None: nothing is recorded.
-        control, salt, ramp, holdout, holdout_name, layer, slots: fields of `Split`.
-        assigner: decides instead of the hash, for example a `FlagAssigner`.
-        mode: `live` or `shadow`.
-        guardrails: `Guardrails` of every arm but the control; or by arm.
-        evaluate: `evaluate(arguments, output)` gives metric → number; runs off the request path.
-        switch_file: while this file exists the arms named in it are off, all if it is empty.
-        poll_seconds: how often that file and the store are looked at.
-        telemetry: see `Observability`.
-        queue: shadow runs and evaluations that may wait.
-        takes_on_step: whether every arm takes `on_step=`, called after each step.
-
-    Raises:
-        ValueError: something out of range, or arms that share a model where they would run at the same time.
-        ImportError: SQLAlchemy, or the database's driver, is not installed. OSError: the journal cannot be written.
-
-    Example:
-        >>> ab = ABPipeline({"control": lambda x: x, "double": lambda x: 2 * x}, "demo", ramp=0.0)
-        >>> ab(3, unit="user-1")
-        3
-    """
-
-    def __init__(
-        self,
-        arms: Mapping[str, Callable[..., Any]],
-        experiment: str,
-        weights: Mapping[str, float] | None = None,
-        store: StoreLike = None,
-        *,
-        control: str = "",
-        salt: str = "",
-        ramp: float = 1.0,
-        holdout: float = 0.0,
-        holdout_name: str = "global",
-        layer: str | None = None,
-        slots: tuple[float, float] = (0.0, 1.0),
-        assigner: Assigner | None = None,
-        mode: str = "live",
-        guardrails: Guardrails | Mapping[str, Guardrails] | None = None,
-        evaluate: Callable[[tuple[Any, ...], Any], Mapping[str, float]] | None = None,
-        switch_file: str | os.PathLike[str] | None = None,
-        poll_seconds: float = 1.0,
-        telemetry: Telemetry | None = None,
-        queue: int = 8,
-        takes_on_step: bool = False,
-    ):
-        shares = dict.fromkeys(arms, 1.0) if weights is None else weights
-        split = Split(experiment, shares, control, salt, ramp, holdout, holdout_name, layer, slots)
-        recorder = _recorder(store)
-        try:
-            self.router = Router(
-                arms,
-                split,
-                assigner=assigner,
-                mode=mode,
-                guardrails=guardrails,
-                recorder=recorder,
-                evaluate=evaluate,
-                switch_file=None if switch_file is None else Path(switch_file),
-                poll_seconds=poll_seconds,
-                telemetry=telemetry,
-                queue=queue,
-                describe=_describe,
-                takes_on_step=takes_on_step,
-            )
-        except BaseException:
-            if recorder is not None and recorder is not store:
-                recorder.close(0)
-            raise
-
-    def __call__(self, *args: Any, unit: str | None = None, **kwargs: Any) -> Any:
-        """The output of the arm that `unit` is given; without a unit every call is one of its own."""
-        return self.router.call(unit or uuid.uuid4().hex, args, kwargs)
 
 
 class ABRefiner(ABPipeline):

@@ -7,6 +7,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from ..store.events import Assignment
+
 __all__ = ["Assignment", "Split", "bucket"]
 
 
@@ -21,27 +23,6 @@ def bucket(salt: str, unit: str) -> float:
     """
     digest = hashlib.sha256(f"{salt}\0{unit}".encode("utf-8", "surrogatepass")).digest()
     return (int.from_bytes(digest[:8], "big") >> 11) / 2**53
-
-
-@dataclass(frozen=True)
-class Assignment:
-    """What a unit was given.
-
-    Attributes:
-        arm: the arm's name.
-        reason: `split`: in the experiment. `holdout`, `layer`, `ramp`: kept out by that rule and given the control.
-            `flag`: decided by a flag service. `default`: the flag service had no usable answer.
-        weight: probability of this arm for a unit of the experiment, in (0, 1]; None where it is not known.
-    """
-
-    arm: str
-    reason: str
-    weight: float | None = None
-
-    @property
-    def exposed(self) -> bool:
-        """Whether the unit takes part in the experiment."""
-        return self.reason in ("split", "flag")
 
 
 @dataclass(frozen=True)

@@ -104,11 +104,11 @@ class Attempts:
                 raise CallersOwn(limits.caller_error) from error
             raise
 
-    def judge(self, name: str, failed: bool) -> str | None:
+    def count(self, name: str, failed: bool) -> str | None:
         """Count a call; the reason to switch the arm off, if there is one now."""
         return self._breakers[name].add(failed)
 
-    def pardon(self, name: str) -> None:
+    def reset(self, name: str) -> None:
         """Forget an arm's failures."""
         if name in self._breakers:
             self._breakers[name].reset()

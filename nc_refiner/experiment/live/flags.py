@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from .assignment import Assignment, Split
+from ..store.events import Assignment
+from .assignment import Split
 
 if TYPE_CHECKING:
     from openfeature.client import OpenFeatureClient

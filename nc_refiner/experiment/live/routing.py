@@ -7,22 +7,24 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
+from ..store.events import Assignment, SwitchState
 from ..store.recorder import Recorder
 from ..store.records import Failure, Outcome, SwitchRecord
-from .assignment import Assignment, Split
+from .assignment import Split
 from .attempts import Attempts, CallersOwn, failure_kind, failure_message, share_a_model
 from .budgets import Guardrails
 from .request import Arguments, Request
-from .switch import EVERYTHING, Switch, SwitchState
+from .switch import EVERYTHING, Switch
 from .telemetry import NoTelemetry, Telemetry
 from .threads import Worker
 
-__all__ = ["Assigner", "Router"]
+__all__ = ["Assigner", "Router", "RouterOptions"]
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +38,41 @@ class Assigner(Protocol):
         """The arm of `unit`."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class RouterOptions:
+    """How a router goes about it.
+
+    Attributes:
+        assigner: decides instead of the hash, for example a `FlagAssigner`.
+        mode: `live`, or `shadow`: everyone is given the control, and the arms run afterwards for the record alone.
+        guardrails: `Guardrails` of every arm but the control; or by arm.
+        evaluate: measures an output off the request path: `evaluate(arguments, output)` gives metric → number, where
+            `arguments` are the call's positional ones.
+        switch_file: while this file exists the arms named in it are off, all if it is empty.
+        poll_seconds: how often that file and the store are looked at.
+        telemetry: see `Observability`.
+        queue: shadow runs and evaluations that may wait, each holding its clip, ≥ 1.
+        takes_on_step: whether every arm takes `on_step=`, called after each step.
+
+    Raises:
+        ValueError: a mode that is none.
+    """
+
+    assigner: Assigner | None = None
+    mode: str = "live"
+    guardrails: Guardrails | Mapping[str, Guardrails] | None = None
+    evaluate: Callable[[tuple[Any, ...], Any], Mapping[str, float]] | None = None
+    switch_file: str | os.PathLike[str] | None = None
+    poll_seconds: float = 1.0
+    telemetry: Telemetry | None = None
+    queue: int = 8
+    takes_on_step: bool = False
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("live", "shadow"):
+            raise ValueError(f"mode is {self.mode!r}; it is live or shadow")
+
+
 class Router:
     """Routes calls among arms that take the same arguments; `ABRefiner` and `ABPipeline` are made of it.
 
@@ -45,17 +82,9 @@ class Router:
     Args:
         arms: name → callable.
         split: how units are shared out, and which arm is the control.
-        assigner: decides instead of `split`, as `FlagAssigner` does.
-        mode: `live`, or `shadow`: everyone is given the control, and the arms run afterwards for the record alone.
-        guardrails: of every arm but the control; or by arm.
         recorder: where to record; None: nowhere. `close` closes it.
-        evaluate: measures an output off the request path: `evaluate(arguments, output)` gives metric → number, where
-            `arguments` are the call's positional ones.
-        switch_file, poll_seconds: the kill switch's file, and how often it and the store are looked at.
-        telemetry: see `Observability`.
-        queue: shadow runs and evaluations that may wait, each holding its clip, ≥ 1.
+        options: everything else.
         describe: content loss per iteration and receipt of an output.
-        takes_on_step: whether every arm takes `on_step`.
 
     Raises:
         ValueError: arms that do not fit the split, or that would have to run at the same time on one model.
@@ -65,39 +94,30 @@ class Router:
         self,
         arms: Mapping[str, Callable[..., Any]],
         split: Split,
-        *,
-        assigner: Assigner | None = None,
-        mode: str = "live",
-        guardrails: Guardrails | Mapping[str, Guardrails] | None = None,
         recorder: Recorder | None = None,
-        evaluate: Callable[[tuple[Any, ...], Any], Mapping[str, float]] | None = None,
-        switch_file: Path | None = None,
-        poll_seconds: float = 1.0,
-        telemetry: Telemetry | None = None,
-        queue: int = 8,
+        options: RouterOptions | None = None,
         describe: Callable[[Any], Described] = lambda output: ((), None),
-        takes_on_step: bool = False,
     ):
+        options = options or RouterOptions()
         if len(arms) < 2:
             raise ValueError(f"the arms are {', '.join(arms) or 'none'}; a test needs a control and at least one other")
         if not set(split.weights) <= set(arms):
             raise ValueError(f"weights name {', '.join(split.weights)}; the arms are {', '.join(arms)}")
-        if mode not in ("live", "shadow"):
-            raise ValueError(f"mode is {mode!r}; it is live or shadow")
-        self.arms, self.split, self.mode = dict(arms), split, mode
+        self.arms, self.split, self.mode = dict(arms), split, options.mode
         self.control, self.experiment = split.control, split.experiment
         self._others = [name for name in arms if name != self.control]
-        if mode == "shadow" and any(share_a_model(arms[name], arms[self.control]) for name in self._others):
+        if self.mode == "shadow" and any(share_a_model(arms[name], arms[self.control]) for name in self._others):
             raise ValueError(
                 "in shadow mode arms run beside the control and must not share an adapter with it; build one for each"
             )
-        self._assigner: Assigner = assigner or split
-        self._attempts = Attempts(self.arms, self.control, guardrails, takes_on_step)
-        self._recorder, self._evaluate, self._describe = recorder, evaluate, describe
-        self._telemetry: Telemetry = telemetry or NoTelemetry()
-        self.switch = Switch(switch_file, None if recorder is None else self._stored, poll_seconds, self._switched)
-        self._queue, self._pid = queue, os.getpid()
-        self._worker = Worker("nc-refiner-shadow", queue)
+        self._assigner: Assigner = options.assigner or split
+        self._attempts = Attempts(self.arms, self.control, options.guardrails, options.takes_on_step)
+        self._recorder, self._evaluate, self._describe = recorder, options.evaluate, describe
+        self._telemetry: Telemetry = options.telemetry or NoTelemetry()
+        file = None if options.switch_file is None else Path(options.switch_file)
+        self.switch = Switch(file, None if recorder is None else self._stored, options.poll_seconds, self._switched)
+        self._queue, self._pid = options.queue, os.getpid()
+        self._worker = Worker("nc-refiner-shadow", options.queue)
         if recorder is not None:
             self._quietly(self._telemetry.recorder, self.experiment, recorder)
         for name in (EVERYTHING, *arms):
@@ -108,16 +128,16 @@ class Router:
 
     def stop(self, reason: str = "stopped", arm: str = EVERYTHING) -> None:
         """Switch off an arm, or everything: at once here, within `poll_seconds` in processes on the same store."""
-        self._say(arm, False, reason)
+        self._set_switch(arm, False, reason)
 
     def resume(self, reason: str = "resumed", arm: str = EVERYTHING) -> None:
         """Switch on again what `stop`, a guardrail or the store switched off; a switch file goes on to count."""
-        self._say(arm, True, reason)
+        self._set_switch(arm, True, reason)
 
-    def _say(self, arm: str, on: bool, reason: str) -> None:
+    def _set_switch(self, arm: str, on: bool, reason: str) -> None:
         if arm != EVERYTHING and arm not in self.arms:
             raise ValueError(f"there is no arm {arm!r}; the arms are {', '.join(self.arms)}")
-        state = self.switch.say(arm, on, reason)
+        state = self.switch.set(arm, on, reason)
         if self._recorder is not None:
             self._recorder.put(SwitchRecord(self.experiment, state))
 
@@ -130,13 +150,13 @@ class Router:
         log.warning("%s: %s switched %s: %s", self.experiment, what, "on" if state.on else "off", state.reason)
         if state.on:
             for name in [state.arm] if state.arm else self._others:
-                self._attempts.pardon(name)
+                self._attempts.reset(name)
         self._quietly(self._telemetry.switch, self.experiment, state.arm, state.on)
 
-    def _judge(self, name: str, failed: bool) -> None:
-        reason = self._attempts.judge(name, failed)
+    def _count(self, name: str, failed: bool) -> None:
+        reason = self._attempts.count(name, failed)
         if reason is not None and not self.switch.is_off(name):
-            self._say(name, False, f"guardrail: {reason}")
+            self._set_switch(name, False, f"guardrail: {reason}")
 
     # Requests
 
@@ -199,13 +219,13 @@ class Router:
                 log.warning("%s: %s failed, the control takes over: %s", self.experiment, arm, request.failure.message)
             else:
                 arguments.advance_to(fresh)
-                self._judge(arm, False)
+                self._count(arm, False)
                 request.served = arm
                 return output
         output = self.arms[self.control](*args, **kwargs)
         request.served = self.control
         if request.failure is not None:
-            self._judge(arm, True)
+            self._count(arm, True)
         return output
 
     def _finish(
@@ -273,7 +293,7 @@ class Router:
             failure = Failure(name, failure_kind(error), failure_message(error))
             self._quietly(self._telemetry.failure, self.experiment, name, failure.kind)
         seconds = time.perf_counter() - started
-        self._judge(name, failure is not None)
+        self._count(name, failure is not None)
         if self._recorder is not None:
             loss, receipt = ((), None) if failure is not None else self._describe(output)
             self._recorder.put(request.shadow_record(name, seconds, failure, loss, receipt))

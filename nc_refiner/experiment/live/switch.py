@@ -1,4 +1,4 @@
-"""The kill switch: a method, a file, a row in the store; the last word wins, and a request only reads a set."""
+"""The kill switch: a method, a file, a row in the store; the latest state wins, and a request only reads a set."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["EVERYTHING", "Switch", "SwitchState"]
+from ..store.events import SwitchState
+
+__all__ = ["EVERYTHING", "Switch"]
 
 EVERYTHING = ""
 """Stands for the whole experiment where an arm is named."""
@@ -17,22 +18,12 @@ EVERYTHING = ""
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class SwitchState:
-    """The last word on `arm` (`EVERYTHING`: the whole experiment); `at` in seconds since the epoch (UTC)."""
-
-    arm: str
-    on: bool
-    reason: str
-    at: float
-
-
 class Switch:
     """Which arms are off.
 
     Args:
         file: while it exists it switches off the arms named in it, one a line; the whole experiment if it is empty.
-        read: returns states from elsewhere (the store); of two words on one arm the later counts, whoever spoke it, so
+        read: returns states from elsewhere (the store); of two on one arm the later counts, whoever set it, so
             machines that switch need clocks that agree to within the time they act in.
         poll_seconds: how often both are looked at, in a thread; above 0.
         on_change: called with every state that differs from the one before.
@@ -70,11 +61,6 @@ class Switch:
         off = self._off
         return bool(off) and (arm in off or EVERYTHING in off)
 
-    @property
-    def everything_off(self) -> bool:
-        """Whether the whole experiment is off."""
-        return EVERYTHING in self._off
-
     def reason(self, arm: str) -> str:
         """Why `arm` is off."""
         for name in (EVERYTHING, arm):
@@ -85,8 +71,8 @@ class Switch:
                 return state.reason
         return ""
 
-    def set(self, state: SwitchState) -> bool:
-        """Take in one word; False if a later one is known."""
+    def update(self, state: SwitchState) -> bool:
+        """Take in a state; False if a later one is known."""
         with self._lock:
             known = self._known.get(state.arm)
             if known is not None and known.at >= state.at:
@@ -97,12 +83,12 @@ class Switch:
             self._on_change(state)
         return True
 
-    def say(self, arm: str, on: bool, reason: str) -> SwitchState:
-        """Have the last word on `arm`, now."""
+    def set(self, arm: str, on: bool, reason: str) -> SwitchState:
+        """Switch `arm` now, later than every state that is known."""
         known = self._known.get(arm)
         # Later than what another machine's fast clock may have said.
         state = SwitchState(arm, on, reason, max(time.time(), 0.0 if known is None else known.at + 1e-3))
-        self.set(state)
+        self.update(state)
         return state
 
     def _settle(self) -> None:
@@ -132,7 +118,7 @@ class Switch:
             self._look_at(self._file)
         if self._read is not None:
             for state in self._read():
-                self.set(state)
+                self.update(state)
 
     def _watch(self) -> None:
         failing = False

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Protocol
 
-from .assignment import Assignment
+from ..store.events import Assignment
 
 if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from .sweep_config import SweepPlan
+from .config import SweepPlan
 
 __all__ = ["Arm", "arms_of"]
 

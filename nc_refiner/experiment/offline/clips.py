@@ -1,10 +1,11 @@
-"""Clips of a configuration → units: whole clips, or the pieces they are cut into."""
+"""The clips of an experiment or a sweep: what refiners are given, whole or in pieces, and what it was before."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from torch import Tensor
@@ -13,19 +14,79 @@ from ... import video
 from ...assets import demo_clip
 from .config import ClipConfig, Pieces
 
-__all__ = ["Source", "Unit", "sources"]
+__all__ = ["InputClip", "Source", "load_clips", "sources"]
+
+SUFFIXES = {".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".webm"}
 
 
 @dataclass(frozen=True, eq=False)
-class Unit:
-    """`frames` (and `original`) `(F, 3, H, W)` in [0, 1], float32; `source` is the clip they are a part of."""
+class InputClip:
+    """A clip, or a piece of one.
+
+    Attributes:
+        name: unique in its experiment.
+        frames: what a refiner is given; `(F, 3, H, W)` in [0, 1], float32.
+        original: what it should have been, likewise; None where that is not known.
+        source: the clip it is a piece of.
+        fps: frames per second.
+        prompt: of the clip.
+
+    Raises:
+        ValueError: the original has another shape.
+    """
 
     name: str
-    source: str
     frames: Tensor
-    original: Tensor | None
-    fps: float
-    prompt: str | None
+    original: Tensor | None = None
+    source: str = ""
+    fps: float = 8.0
+    prompt: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.original is not None and self.original.shape != self.frames.shape:
+            raise ValueError(
+                f"{self.name}: the clip is {tuple(self.frames.shape)} and its original {tuple(self.original.shape)}; "
+                "they must have the same frames and size"
+            )
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of everything that a number can depend on."""
+        found = hashlib.sha256(str(tuple(self.frames.shape)).encode())
+        for frames in (self.frames, self.original):
+            found.update(b"none" if frames is None else frames.contiguous().numpy().tobytes())
+        return found.hexdigest()
+
+
+def _read(name: str, path: Path, original: Path | None, max_frames: int | None, height: int | None) -> InputClip:
+    clip = video.read_clip(path, max_frames=max_frames, height=height)
+    before = None if original is None else video.read_clip(original, max_frames=max_frames, height=height).frames
+    return InputClip(name, clip.frames, before, name, clip.fps, clip.prompt)
+
+
+def load_clips(clips: Path | None, originals: Path | None, frames: int, height: int | None = None) -> list[InputClip]:
+    """The first `frames` frames of every video in the folder `clips`, at `height`; None is the bundled clip.
+
+    Raises:
+        ValueError: not a folder, no video in it, an original that is missing or of another shape.
+    """
+    if clips is None:
+        return [_read("demo", *demo_clip(), frames, height)]
+    if not clips.is_dir():
+        raise ValueError(f"clips: {clips} is not a folder; give one with videos in it, or `demo` for the bundled clip")
+    paths = sorted(path for path in clips.iterdir() if path.suffix.lower() in SUFFIXES)
+    if not paths:
+        raise ValueError(f"clips: {clips} holds no video ({', '.join(sorted(SUFFIXES))})")
+    stems = [path.stem for path in paths]
+    for path in paths:
+        if stems.count(path.stem) > 1:
+            raise ValueError(f"clips: {clips} holds two videos named {path.stem}; their rows could not be told apart")
+        if originals is not None and not (originals / path.name).is_file():
+            raise ValueError(f"originals: {originals} has no {path.name}; every clip needs its original")
+    return [
+        _read(path.stem, path, originals / path.name if originals is not None else None, frames, height)
+        for path in paths
+    ]
 
 
 @dataclass(frozen=True)
@@ -37,7 +98,7 @@ class Source:
         path, original: files.
         config: how it is read and cut.
         digests: SHA-256 of the files.
-        units: names of its units, in order.
+        pieces: names of what it is cut into, in order; its own name where it is not.
     """
 
     name: str
@@ -45,31 +106,21 @@ class Source:
     original: Path | None
     config: ClipConfig
     digests: dict[str, str]
-    units: tuple[str, ...]
+    pieces: tuple[str, ...]
 
-    def read(self) -> Iterator[Unit]:
-        """The clip's units.
+    def read(self) -> Iterator[InputClip]:
+        """The clip, or its pieces.
 
         Raises:
             ValueError: it cannot be read, or its original does not match it.
         """
-        clip = video.read_clip(self.path, max_frames=self.config.max_frames, height=self.config.height)
-        original = None
-        if self.original is not None:
-            original = video.read_clip(
-                self.original, max_frames=self.config.max_frames, height=self.config.height
-            ).frames
-            if original.shape != clip.frames.shape:
-                raise ValueError(
-                    f"{self.original} is {tuple(original.shape)}, {self.path} {tuple(clip.frames.shape)} (frames, 3, "
-                    "height, width); an original must match its clip"
-                )
+        whole = _read(self.name, self.path, self.original, self.config.max_frames, self.config.height)
         if self.config.pieces is None:
-            yield Unit(self.name, self.name, clip.frames, original, clip.fps, clip.prompt)
+            yield whole
             return
-        for name, (frames, rows, columns) in _cuts(self.name, clip.frames.shape, self.config.pieces):
-            part = original[frames, :, rows, columns] if original is not None else None
-            yield Unit(name, self.name, clip.frames[frames, :, rows, columns], part, clip.fps, clip.prompt)
+        for name, (frames, rows, columns) in _cuts(self.name, whole.frames.shape, self.config.pieces):
+            original = None if whole.original is None else whole.original[frames, :, rows, columns]
+            yield replace(whole, name=name, frames=whole.frames[frames, :, rows, columns], original=original)
 
 
 def _cuts(name: str, shape: tuple[int, ...], pieces: Pieces) -> Iterator[tuple[str, tuple[slice, slice, slice]]]:
@@ -114,9 +165,9 @@ def sources(clips: list[ClipConfig], base: Path) -> list[Source]:
         name = f"{name}.{same + 1}" if same else name
         with video.FrameReader(path, max_frames=clip.max_frames, height=clip.height) as reader:
             shape = (reader.frames, 3, reader.height, reader.width)
-        units = tuple(unit for unit, _ in _cuts(name, shape, clip.pieces)) if clip.pieces is not None else (name,)
+        pieces = tuple(piece for piece, _ in _cuts(name, shape, clip.pieces)) if clip.pieces is not None else (name,)
         digests = {"clip": _digest(path), **({"original": _digest(original)} if original is not None else {})}
-        found.append(Source(name, path, original, clip, digests, units))
+        found.append(Source(name, path, original, clip, digests, pieces))
     return found
 
 

@@ -1,27 +1,38 @@
-"""The YAML file of an offline experiment: arms, clips, seeds, metrics, guardrails."""
+"""The YAML files of an offline experiment (`ab run`) and of a sweep, checked key by key."""
 
 from __future__ import annotations
 
-import math
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from ...adapters.registry import available
+from ...baselines import BASELINES
 from ...calibration import NoiseCalibration
+from ...config.document import read_document
+from ...config.problems import validated
+from ...evaluation.catalogue import DEFAULT, FIDELITY, METRICS, TO_ORIGINAL, chosen, metric_named
 from ...naming import did_you_mean
 from ...refining.run import RefineSettings
-from ..measure import EVALUATED, FIDELITY, learned
-from ..metrics import METRICS
+from ..statistics.non_inferiority import parse_limit
 
-__all__ = ["ArmConfig", "ClipConfig", "ExperimentConfig", "Pieces", "load_config", "parse_limit"]
+__all__ = [
+    "ArmConfig",
+    "ClipConfig",
+    "ExperimentConfig",
+    "Pieces",
+    "SweepConfig",
+    "SweepPlan",
+    "load_config",
+    "load_sweep",
+]
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 MEASURED = (*FIDELITY, "spatial_frequency", "content_loss", "seconds", "evaluations")
 """Measured where the file names nothing: they need neither further packages nor weights."""
+MEASURABLE = tuple(dict.fromkeys((*MEASURED, *METRICS)))
 CALIBRATION = ("iterations", "cutoff", "reuse_prediction", "tolerance")
 SETTINGS = (
     "prompt",
@@ -134,7 +145,7 @@ class ExperimentConfig(_Strict):
         clips: at least one.
         seeds: whole numbers, or how many of them.
         metrics: what is measured, by default `MEASURED`; further those of `nc_refiner.evaluation` that judge colour,
-            steadiness and looks (`EVALUATED`). With an original, `…_to_original` of mse, mse_low, ssim, psnr as well.
+            steadiness and looks. With an original, `…_to_original` of mse, mse_low, ssim, psnr as well.
         weights: where the weights of learned metrics lie: `clip`, `lpips`, `dover` → path, relative to the file.
         primary: the metric that decides.
         guardrails: metric → how much worse an arm may be: `1.2x` the control's, or an absolute amount.
@@ -166,17 +177,15 @@ class ExperimentConfig(_Strict):
                 raise ValueError(f"arm {name!r}: names are letters, digits, dots, dashes and underscores")
         _known("control", self.control, list(self.arms))
         for metric in self.metrics:
-            _known("metric", metric, (*MEASURED, *EVALUATED))
-        for metric, weights in learned(self.metrics).items():
-            if weights not in self.weights:
+            _known("metric", metric, MEASURABLE)
+            weights = metric_named(metric).weights
+            if weights and weights not in self.weights:
                 raise ValueError(f"metric {metric!r} needs weights; say where they lie: weights: {{{weights}: PATH}}")
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError("a seed is given twice; every seed must be another")
         for name, what in (("primary", self.primary), *(("guardrail", metric) for metric in self.guardrails)):
-            _known(
-                name, what, [*self.metrics, *(f"{metric}_to_original" for metric in self.metrics if metric in FIDELITY)]
-            )
-        if METRICS[self.primary.removesuffix("_to_original")].better == "neither":
+            _known(name, what, [*self.metrics, *(m + TO_ORIGINAL for m in self.metrics if m in FIDELITY)])
+        if not metric_named(self.primary).sign:
             raise ValueError(f"primary is {self.primary!r}, of which neither more nor less is better; choose another")
         for metric, limit in self.guardrails.items():
             parse_limit(metric, limit)
@@ -196,73 +205,111 @@ class ExperimentConfig(_Strict):
             raise ValueError(f"settings: {error}") from None
 
 
-def parse_limit(metric: str, limit: str | float) -> tuple[Literal["ratio", "absolute"], float]:
-    """`"1.2x"` → `("ratio", 1.2)`; `0.01` → `("absolute", 0.01)`, by how much the arm may be worse than the control.
-
-    Raises:
-        ValueError: neither, not finite, or below 0.
-
-    >>> parse_limit("seconds", "1.2x"), parse_limit("ssim", 0.01)
-    (('ratio', 1.2), ('absolute', 0.01))
-    """
-    text = str(limit).strip()
-    try:
-        value = float(text.removesuffix("x"))
-    except ValueError:
-        value = math.nan
-    if not (math.isfinite(value) and value >= 0):
-        raise ValueError(f"guardrail {metric}: {limit!r} is neither a ratio such as 1.2x nor an amount such as 0.01")
-    return ("ratio" if text.endswith("x") else "absolute"), value
-
-
 def _known(what: str, found: str, allowed: Any) -> None:
     if found not in allowed:
         hint = did_you_mean(found, allowed, before="; ")
         raise ValueError(f"{what} is {found!r}; allowed: {', '.join(allowed)}{hint}")
 
 
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Strength = Annotated[float, Field(gt=0, le=1)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class SweepPlan(_Strict):
+    """Every setting that each clip is refined with.
+
+    Attributes:
+        iterations: N of each arm; 0 is plain SDEdit, to which all others are compared.
+        cutoffs: ν of each arm, in [0, 1]; 0 is plain SDEdit again, and computed once.
+        strengths: in (0, 1].
+        seeds: each at least 0; a clip's value is the mean over them.
+        num_inference_steps: of the whole schedule; None is the refiner's default.
+        guidance_scale, prompt: where the refiner takes them.
+        baselines: of `nc_refiner.baselines.BASELINES`.
+        ilvr_cutoff: ν of ILVR.
+        match_iterations: `matched_sdedit` is matched to this N, at each cutoff above 0.
+        trace_iterations: follow the content loss over so many iterations at each cutoff, without denoising.
+        metrics: names of the evaluation catalogue.
+    """
+
+    iterations: tuple[Count, ...] = Field(default=(0, 1, 2, 3), min_length=1)
+    cutoffs: tuple[Fraction, ...] = Field(default=(1.0,), min_length=1)
+    strengths: tuple[Strength, ...] | None = Field(default=None, min_length=1)
+    seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] = Field(default=(0,), min_length=1)
+    num_inference_steps: Annotated[int, Field(ge=1)] | None = None
+    guidance_scale: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    prompt: str | None = None
+    baselines: tuple[str, ...] = ()
+    ilvr_cutoff: Fraction = 0.5
+    match_iterations: Annotated[int, Field(ge=1)] = 3
+    trace_iterations: Count = 0
+    metrics: tuple[str, ...] = DEFAULT
+
+    @field_validator("baselines")
+    @classmethod
+    def _known_baselines(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if name not in BASELINES:
+                near = did_you_mean(name, BASELINES, before=" (", after=")")
+                raise ValueError(f"unknown baseline {name!r}{near}; there are: {', '.join(BASELINES)}")
+        return names
+
+    @field_validator("metrics")
+    @classmethod
+    def _known_metrics(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return chosen(names)
+
+
+class RefinerChoice(_Strict):
+    """A registered refiner and its options."""
+
+    name: str
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class SweepConfig(SweepPlan):
+    """A plan, and what it runs on.
+
+    Attributes:
+        version: of this format: 1.
+        refiners: registered names, or `{name, options}`.
+        clips: folder of videos, beside the config file unless absolute; `demo` is the bundled clip.
+        originals: folder of undegraded originals with the same names; adds `psnr_to_original`.
+        frames: only the first so many of each clip.
+        height: resize clips to this height first, in pixels.
+        output: folder for table and report, beside the config file; `--output` goes first.
+    """
+
+    version: Literal[1] = 1
+    refiners: tuple[RefinerChoice, ...] = Field(default=(RefinerChoice(name="embedded"),), min_length=1)
+    clips: str
+    originals: str | None = None
+    frames: Annotated[int, Field(ge=1)] = 8
+    height: Annotated[int, Field(ge=16)] | None = None
+    output: str | None = None
+
+    @field_validator("refiners", mode="before")
+    @classmethod
+    def _names(cls, given: Any) -> Any:
+        found = given if isinstance(given, (list, tuple)) else [given]
+        return [{"name": item} if isinstance(item, str) else item for item in found]
+
+
 def load_config(path: Path) -> ExperimentConfig:
     """Read and check an experiment's file.
 
     Raises:
-        ValueError: no such file, not YAML, or a key or value that is not allowed; one line that names it.
+        ConfigError: no such file, not YAML, or a key or value that is not allowed; one line that names it.
     """
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"no experiment at {path}; give the path of a YAML file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: cannot be read ({error})") from None
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}: is not YAML ({' '.join(str(error).split())})") from None
-    if not isinstance(data, dict):
-        raise ValueError(f"{path}: holds {type(data).__name__}, not the keys of an experiment")
-    try:
-        return ExperimentConfig.model_validate(data)
-    except ValidationError as error:
-        raise ValueError(f"{path}: {_first(error)}") from None
+    return _load(path, ExperimentConfig)
 
 
-MODELS: dict[str, type[BaseModel]] = {"arms": ArmConfig, "clips": ClipConfig, "pieces": Pieces}
+def load_sweep(path: Path) -> SweepConfig:
+    """Read and check a sweep's file; errors as `load_config`."""
+    return _load(path, SweepConfig)
 
 
-def _first(error: ValidationError) -> str:
-    """The first thing that is wrong, in words."""
-    found = error.errors()[0]
-    place = [str(part) for part in found["loc"]]
-    where = ".".join(place)
-    if found["type"] == "extra_forbidden":
-        model: type[BaseModel] = next(
-            (MODELS[part] for part in reversed(place[:-1]) if part in MODELS), ExperimentConfig
-        )
-        hint = did_you_mean(place[-1], model.model_fields) or f"allowed: {', '.join(model.model_fields)}"
-        text = f"unknown key {where!r}; {hint}"
-    elif found["type"] == "missing":
-        text = f"{where!r} is missing"
-    else:
-        text = found["msg"].removeprefix("Value error, ")
-        text = f"{where}: {text}" if where else text
-        if found["type"] != "value_error":
-            text += f", found {found['input']!r}"
-    more = error.error_count() - 1
-    return text + (f" (and {more} more)" if more else "")
+def _load(path: Path, model: Any) -> Any:
+    document = read_document(path)
+    return validated(model, document.data, document)

@@ -1,37 +1,86 @@
-"""The folder of an offline experiment: what is in it, read back as observations."""
+"""Finished cells on disk, the folder of an experiment read back, and the table of a sweep.
+
+A cell is one output's row under a key of everything that decides it: what is stopped goes on where it was.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ...evaluation.extras import needs
+from ...files import AtomicFile, write_text
 from ..statistics.observations import Observation
 
-__all__ = ["INPUT_CLIP", "MANIFEST", "Results", "read_results", "record_path", "trusted_record"]
+__all__ = [
+    "CELLS",
+    "INPUT_CLIP",
+    "MANIFEST",
+    "CellStore",
+    "Results",
+    "cell_key",
+    "clip_folder",
+    "output_key",
+    "read_results",
+    "write_parquet",
+]
 
-MANIFEST = "experiment.json"
+CELLS, MANIFEST = "cells", "experiment.json"
 INPUT_CLIP = "_input.mp4"
-"""The refined unit, beside its outputs; no arm's name starts with an underscore."""
-FIELDS = ("unit", "source", "arm", "seed", "metrics")
+"""The refined clip, beside its outputs; no arm's name starts with an underscore."""
+
+FORMAT = 1
 
 
-def record_path(folder: Path, unit: str, seed: int, arm: str) -> Path:
-    """Where the record of one output is."""
-    return folder / "runs" / f"{unit}.s{seed}" / f"{arm}.json"
+def cell_key(**facts: Any) -> str:
+    """A name for what `facts` decide; JSON-ready values."""
+    text = json.dumps({"format": FORMAT, **facts}, sort_keys=True, ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def trusted_record(path: Path) -> dict[str, Any] | None:
-    """The record at `path`; None where there is none, or where what it names is missing."""
+class CellStore:
+    """One small JSON file per cell below `folder`; several runs, also at the same time, may share it.
+
+    Raises:
+        FileError: the folder cannot be written.
+    """
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+
+    def get(self, key: str) -> dict[str, Any] | None:
+        """The row stored under `key`; None where there is none that can be read, or the clip it names is missing."""
+        return _row(self._folder / f"{key}.json", self._folder.parent)
+
+    def put(self, key: str, row: dict[str, Any]) -> None:
+        """Store `row`, whole or not at all."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        write_text(self._folder / f"{key}.json", json.dumps(row, allow_nan=False)).commit()
+
+
+def _row(path: Path, clips: Path) -> dict[str, Any] | None:
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, UnicodeDecodeError, json.JSONDecodeError):
+        row = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
         return None
-    if not isinstance(record, dict) or any(field not in record for field in FIELDS):
+    if not isinstance(row, dict):
         return None
-    clip = record.get("clip")
-    return record if clip is None or (path.parent / clip).is_file() else None
+    clip = row.get("clip")
+    return row if clip is None or (clips / str(clip)).is_file() else None
+
+
+def output_key(experiment: str, unit: str, seed: int, arm: str) -> str:
+    """The key of one output of the experiment whose manifest has the key `experiment`."""
+    return cell_key(experiment=experiment, unit=unit, seed=seed, arm=arm)
+
+
+def clip_folder(unit: str, seed: int) -> str:
+    """Where the kept clips of one unit and seed are, relative to the experiment's folder."""
+    return f"runs/{unit}.s{seed}"
 
 
 @dataclass(frozen=True)
@@ -41,7 +90,8 @@ class Results:
     Attributes:
         folder: where it is.
         manifest: the experiment as it was started.
-        records: one per output that is there, by unit, seed and arm, in the order of the experiment.
+        records: one per output that is there, by unit, seed and arm, in the order of the experiment; `clip` is the
+            file of a kept output, relative to the folder.
     """
 
     folder: Path
@@ -81,8 +131,7 @@ class Results:
     def clip(self, unit: str, arm: str | None) -> Path | None:
         """A kept output of `arm` for the unit (None: its input), of the first seed that has one."""
         for seed in self.config["seeds"]:
-            folder = record_path(self.folder, unit, seed, arm or "_").parent
-            path = folder / (f"{arm}.mp4" if arm is not None else INPUT_CLIP)
+            path = self.folder / clip_folder(unit, seed) / (f"{arm}.mp4" if arm is not None else INPUT_CLIP)
             if path.is_file():
                 return path
         return None
@@ -103,5 +152,46 @@ def read_results(folder: Path) -> Results:
         raise ValueError(f"{folder} holds no {MANIFEST}; give the folder of an `ab run`, or a database URL") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{folder / MANIFEST} is not the record of an experiment ({error!r})") from None
-    found = {key: trusted_record(record_path(folder, *key)) for key in keys}
-    return Results(folder, manifest, {key: record for key, record in found.items() if record is not None})
+    cells, experiment = CellStore(folder / CELLS), cell_key(manifest=manifest)
+    found = {}
+    for unit, seed, arm in keys:
+        record = cells.get(output_key(experiment, unit, seed, arm))
+        if record is None:
+            # As the first format kept it, beside its clip.
+            there = clip_folder(unit, seed)
+            record = _row(folder / there / f"{arm}.json", folder / there)
+            if record is not None and record.get("clip") is not None:
+                record["clip"] = f"{there}/{record['clip']}"
+        if record is not None and record.keys() >= {"source", "metrics"}:
+            found[unit, seed, arm] = record
+    return Results(folder, manifest, found)
+
+
+TEXTS = ("plan", "refiner", "clip", "label", "method")
+WHOLE = ("iterations", "seed", "num_inference_steps", "steps", "evaluations")
+SERIES = ("content_loss",)
+
+
+def write_parquet(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    """Write `rows`, whole or not at all; what a row lacks is null. Columns keep their order of first appearance.
+
+    Raises:
+        ImportError: pyarrow is not installed. VideoError: `path` cannot be written.
+    """
+    with needs("pyarrow", "pyarrow"):
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    names = list(dict.fromkeys(name for row in rows for name in row))
+
+    def kind(name: str) -> Any:
+        if name in TEXTS:
+            return pa.string()
+        if name in WHOLE:
+            return pa.int64()
+        return pa.list_(pa.float64()) if name in SERIES else pa.float64()
+
+    schema = pa.schema([(name, kind(name)) for name in names])
+    table = pa.Table.from_pylist([{name: row.get(name) for name in names} for row in rows], schema=schema)
+    with AtomicFile(path) as file:
+        pq.write_table(table, file.temporary)
+        file.commit()

@@ -1,43 +1,149 @@
-"""The offline experiment: arms × clips × seeds, paired, and resumable at every moment."""
+"""The one engine behind sweeps and `ab run`: many arms on many clips, each output once, resumable at every moment."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from torch import Tensor
+import torch
+from filelock import FileLock, Timeout
 
 from ... import video
+from ...adapters.base import RefinerAdapter
 from ...adapters.registry import create
+from ...evaluation.catalogue import FIDELITY, METRICS, TO_ORIGINAL
+from ...evaluation.measure import measure_frames
 from ...evaluation.meters import Models
 from ...files import write_text
 from ...refining.receipt import versions
 from ...refining.run import Refinement
-from ..measure import measure, require
-from .clips import Source, Unit, sources
-from .config import ExperimentConfig
-from .results import INPUT_CLIP, MANIFEST, record_path, trusted_record
+from .arms import Arm, arms_of
+from .clips import InputClip, Source, sources
+from .config import ExperimentConfig, SweepPlan
+from .results import CELLS, INPUT_CLIP, MANIFEST, CellStore, cell_key, clip_folder, output_key
 from .shared_encode import SharedEncode
+from .shared_latents import Bench
 
-__all__ = ["OfflineRun"]
+__all__ = ["OfflineRun", "Work", "cells_in", "finish", "run_plan", "strengths_of"]
 
 LOCK = ".lock"
+Row = dict[str, Any]
+Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True)
-class _Task:
-    """One output that is still to be made."""
+class Work(Generic[Key]):
+    """Outputs of one clip that are made together, because their arms share what they have in common.
 
-    arm: str
-    unit: Unit
-    seed: int
-    record: Path
+    Attributes:
+        clip: its name.
+        keys: arm → key of its cell.
+        rows: makes those of the arms that are asked for, each as soon as it is known.
+    """
+
+    clip: str
+    keys: Mapping[Key, str]
+    rows: Callable[[list[Key]], Iterable[tuple[Key, Row]]]
+
+
+def finish(
+    work: Iterable[Work[Key]], cells: CellStore, on_cell: Callable[[str], None] = lambda clip: None
+) -> Iterator[dict[Key, Row]]:
+    """Per piece of work its rows, in the order of its keys: those that `cells` holds, and the others made now.
+
+    Args:
+        work: what there is to do.
+        cells: finished cells. The same cells give the same rows, in whatever order and by however many runs they were
+            made.
+        on_cell: called with the clip's name after each cell.
+    """
+    for one in work:
+        found = {arm: row for arm, key in one.keys.items() if (row := cells.get(key)) is not None}
+        for _ in found:
+            on_cell(one.clip)
+        missing = [arm for arm in one.keys if arm not in found]
+        for arm, row in one.rows(missing) if missing else ():
+            cells.put(one.keys[arm], row)
+            found[arm] = row
+            on_cell(one.clip)
+        yield {arm: found[arm] for arm in one.keys}
+
+
+def strengths_of(plan: SweepPlan, adapter: RefinerAdapter) -> tuple[float, ...]:
+    """The plan's strengths, or the adapter's default."""
+    return plan.strengths or (adapter.requirements.default_strength,)
+
+
+def cells_in(plan: SweepPlan, adapter: RefinerAdapter, clips: Sequence[InputClip]) -> int:
+    """How many cells the table of `run_plan` will have."""
+    return len(clips) * len(arms_of(plan, strengths_of(plan, adapter)))
+
+
+def run_plan(
+    adapter: RefinerAdapter,
+    clips: Sequence[InputClip],
+    plan: SweepPlan,
+    cells: Path,
+    on_cell: Callable[[str], None] = lambda clip: None,
+) -> list[Row]:
+    """The table: one row per clip and arm, clips in their order, arms in the plan's.
+
+    Args:
+        adapter: the host.
+        clips: each at most one window long; names differ.
+        plan: what to run.
+        cells: folder of finished cells; made where it is missing. The same cells give the same table, in whatever
+            order and by however many runs they were computed.
+        on_cell: called with the clip's name after each cell.
+
+    Returns:
+        Rows with `refiner`, `clip`, `method`, `label`, `iterations`, `cutoff`, `strength`, `seed`,
+        `num_inference_steps`, `steps`, `evaluations` (of that arm run alone), `output_loss` (content loss of the
+        refined latents at ν = 1), the metrics, and where it applies `content_loss` (of the estimate after 0…N
+        iterations), `psnr_to_original`, `matched_strength`, `matched_loss`, `target_loss`. What does not apply is
+        absent.
+
+    Raises:
+        ValueError: a clip that is too long, or a baseline over a host that runs its own solver.
+    """
+    steps = plan.num_inference_steps or adapter.requirements.default_steps
+    common = {
+        "versions": versions(),
+        "host": {"name": adapter.name, **adapter.describe()},
+        "steps": steps,
+        "guidance_scale": plan.guidance_scale,
+        "prompt": plan.prompt,
+        "metrics": list(plan.metrics),
+    }
+    arms = arms_of(plan, strengths_of(plan, adapter))
+
+    def rows(clip: InputClip, missing: list[Arm]) -> Iterator[tuple[Arm, Row]]:
+        return Bench(adapter, clip, plan).rows(missing)
+
+    work = (
+        Work(
+            clip.name,
+            {arm: cell_key(clip=clip.digest, arm=arm.as_dict(), **common) for arm in arms},
+            partial(rows, clip),
+        )
+        for clip in clips
+    )
+    return [
+        {
+            **{"refiner": adapter.name, "clip": clip.name, "label": arm.label, **arm.as_dict()},
+            **{"num_inference_steps": steps, **row},
+        }
+        for clip, found in zip(clips, finish(work, CellStore(cells), on_cell), strict=True)
+        for arm, row in found.items()
+    ]
 
 
 class OfflineRun:
@@ -60,7 +166,7 @@ class OfflineRun:
         self._device = {"device": device} if device is not None else {}
         self._adapters: dict[str, SharedEncode] = {}
         self._models = Models(**{name: base / path for name, path in config.weights.items()}, device=device or "cpu")
-        require(config.metrics, self._models)
+        self._models.require(config.metrics)
         for name in config.arms:
             self._adapter(name)
         self.manifest = self._manifest()
@@ -83,10 +189,10 @@ class OfflineRun:
         from ... import __version__
 
         return {
-            "format": 1,
+            "format": 2,
             "nc_refiner": __version__,
             "config": json.loads(self.config.model_dump_json()),
-            "clips": {source.name: {**source.digests, "units": list(source.units)} for source in self.sources},
+            "clips": {source.name: {**source.digests, "units": list(source.pieces)} for source in self.sources},
             "adapters": {arm: self._adapter(arm).describe() for arm in self.config.arms},
             "versions": versions(),
             "device": {arm: str(self._adapter(arm).device) for arm in self.config.arms},
@@ -97,7 +203,10 @@ class OfflineRun:
         if self.folder.exists() and not self.folder.is_dir():
             raise ValueError(f"{self.folder} is a file; give a folder with --output")
         if not path.exists():
-            if self.folder.is_dir() and any(child.name != LOCK for child in self.folder.iterdir()):
+            # One that was stopped before it wrote its manifest has begun nothing else.
+            if self.folder.is_dir() and any(
+                child.name != LOCK and child.suffix != ".part" for child in self.folder.iterdir()
+            ):
                 raise ValueError(f"{self.folder} is not empty and holds no experiment; choose another --output")
             return
         try:
@@ -114,87 +223,97 @@ class OfflineRun:
     @property
     def outputs(self) -> int:
         """How many outputs the experiment has."""
-        return sum(len(source.units) for source in self.sources) * len(self.config.seeds) * len(self.config.arms)
+        return sum(len(source.pieces) for source in self.sources) * len(self.config.seeds) * len(self.config.arms)
 
-    def run(self, on_step: Callable[[str], None] | None = None) -> int:
-        """Make what is missing; `on_step` is called with a name once per output. Returns how many were made.
+    def run(self, on_step: Callable[[str], None] = lambda clip: None) -> int:
+        """Make what is missing; `on_step` is called with a clip's name once per output. Returns how many were made.
 
         Raises:
             ValueError: a clip cannot be read, settings do not fit the adapter, or another run is at work.
             RuntimeError: the model failed.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        made = 0
-        with _locked(self.folder / LOCK):
-            for leftover in self.folder.rglob(".*.part"):
-                leftover.unlink(missing_ok=True)
-            if not (self.folder / MANIFEST).exists():
-                _write(self.folder / MANIFEST, self.manifest)
-            number = 0
-            for source in self.sources:
-                for unit in self._units(source):
-                    for seed in self.config.seeds:
-                        tasks = self._tasks(unit, seed, backwards=number % 2 == 1)
-                        for task in tasks:
-                            self._one(task)
-                            made += 1
-                        for adapter in self._adapters.values():
-                            adapter.forget()
-                        for _ in self.config.arms:
-                            if on_step is not None:
-                                on_step(unit.name)
-                        number += 1
-        return made
+        self._made = 0
+        try:
+            with FileLock(self.folder / LOCK, timeout=0):
+                for leftover in self.folder.rglob(".*.part"):
+                    leftover.unlink(missing_ok=True)
+                if not (self.folder / MANIFEST).exists():
+                    text = json.dumps(self.manifest, indent=1, allow_nan=False) + "\n"
+                    write_text(self.folder / MANIFEST, text).commit()
+                for _ in finish(self._work(), CellStore(self.folder / CELLS), on_step):
+                    for adapter in self._adapters.values():
+                        adapter.forget()
+        except Timeout:
+            raise ValueError(f"{self.folder}: another run is at work there; wait for it or stop it") from None
+        return self._made
 
-    def _units(self, source: Source) -> Iterator[Unit]:
-        """Units of a clip, decoded only if one of its outputs is missing."""
-        missing = any(
-            trusted_record(record_path(self.folder, unit, seed, arm)) is None
-            for unit in source.units
-            for seed in self.config.seeds
-            for arm in self.config.arms
-        )
-        if missing:
-            yield from source.read()
+    def _work(self) -> Iterator[Work[str]]:
+        """A piece of work per unit and seed; every other one starts with the last arm, so that none is always warm."""
+        experiment, number = cell_key(manifest=self.manifest), 0
+        for source in self.sources:
+            decoded: dict[str, InputClip] = {}
+            for unit in source.pieces:
+                for seed in self.config.seeds:
+                    arms = list(self.config.arms)[:: -1 if number % 2 else 1]
+                    keys = {arm: output_key(experiment, unit, seed, arm) for arm in arms}
+                    yield Work(unit, keys, partial(self._rows, source, unit, seed, decoded))
+                    number += 1
 
-    def _tasks(self, unit: Unit, seed: int, backwards: bool) -> list[_Task]:
-        """What is missing of a pair; every other pair starts with the last arm, so that none is always warm."""
-        tasks = [_Task(arm, unit, seed, record_path(self.folder, unit.name, seed, arm)) for arm in self.config.arms]
-        return [task for task in (reversed(tasks) if backwards else tasks) if trusted_record(task.record) is None]
+    def _rows(
+        self, source: Source, unit: str, seed: int, decoded: dict[str, InputClip], arms: list[str]
+    ) -> Iterator[tuple[str, Row]]:
+        if not decoded:
+            # Decoded only if one of its outputs is missing.
+            decoded |= {clip.name: clip for clip in source.read()}
+        for arm in arms:
+            yield arm, self._row(decoded[unit], seed, arm)
+            self._made += 1
 
-    def _one(self, task: _Task) -> None:
-        config, unit = self.config, task.unit
-        arm, adapter = config.arms[task.arm], self._adapter(task.arm)
-        settings = arm.settings(config.shared(), _noise_seed(unit.name, task.seed))
-        run = Refinement(adapter, arm.calibration(), settings)
-        output = _joined(run, unit.frames)
-        receipt = run.receipt()
-        values = measure(config.metrics, unit.frames, output, unit.original, receipt, self._models)
-        if "content_loss" in config.metrics:
-            values["content_loss"] = adapter.content_loss(self._cutoff())
-        task.record.parent.mkdir(parents=True, exist_ok=True)
-        clip = None
-        if config.keep_clips == "all" or (config.keep_clips == "first_seed" and task.seed == config.seeds[0]):
-            clip = task.record.with_suffix(".mp4")
-            reference = task.record.parent / INPUT_CLIP
-            with ExitStack() as stack:
-                writers = {clip: output} if reference.exists() else {clip: output, reference: unit.frames}
-                for path, frames in writers.items():
-                    stack.enter_context(video.FrameWriter(path, unit.fps)).write(frames)
-        # The record comes last: where it is, everything it names is too.
-        _write(
-            task.record,
-            {
-                "unit": unit.name,
-                "source": unit.source,
-                "arm": task.arm,
-                "seed": task.seed,
-                "at": time.time(),
-                "metrics": values,
-                "clip": clip.name if clip is not None else None,
-                "receipt": receipt,
-            },
-        )
+    def _row(self, clip: InputClip, seed: int, name: str) -> Row:
+        """Refine `clip` with one arm, keep the output where it is to be kept, and measure it."""
+        config, adapter, arm = self.config, self._adapter(name), self.config.arms[name]
+        run = Refinement(adapter, arm.calibration(), arm.settings(config.shared(), _noise_seed(clip.name, seed)))
+        output = torch.cat(list(run.run(clip.frames, len(clip.frames))))
+        receipt = dict(run.receipt())
+        kept = None
+        if config.keep_clips == "all" or (config.keep_clips == "first_seed" and seed == config.seeds[0]):
+            kept = self._keep(clip, seed, name, output)
+        return {
+            "unit": clip.name,
+            "source": clip.source,
+            "arm": name,
+            "seed": seed,
+            "at": time.time(),
+            "metrics": self._measured(clip, output, receipt, adapter),
+            "clip": kept,
+            "receipt": receipt,
+        }
+
+    def _measured(
+        self, clip: InputClip, output: torch.Tensor, receipt: dict[str, Any], adapter: SharedEncode
+    ) -> dict[str, float]:
+        """Metric → value; what cannot be measured is left out."""
+        wanted = [name for name in self.config.metrics if name in METRICS]
+        wanted += [name + TO_ORIGINAL for name in wanted if name in FIDELITY]
+        found = measure_frames(clip.frames, output, wanted, self._models, clip.original)
+        # Without the encode, which arms share.
+        found["seconds"] = sum(value for stage, value in receipt["seconds"].items() if stage != "encode")
+        found["evaluations"] = float(sum(receipt["evaluations"].values()))
+        if "content_loss" in self.config.metrics:
+            found["content_loss"] = adapter.content_loss(self._cutoff())
+        names = {*self.config.metrics, *wanted}
+        return {k: v for k, v in found.items() if k in names and v is not None and math.isfinite(v)}
+
+    def _keep(self, clip: InputClip, seed: int, arm: str, output: torch.Tensor) -> str:
+        """Write an output, and once per pair its input; the file's name relative to the folder."""
+        there = self.folder / clip_folder(clip.name, seed)
+        there.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as stack:
+            for path, frames in ((there / f"{arm}.mp4", output), (there / INPUT_CLIP, clip.frames)):
+                if path.name != INPUT_CLIP or not path.exists():
+                    stack.enter_context(video.FrameWriter(path, clip.fps)).write(frames)
+        return f"{clip_folder(clip.name, seed)}/{arm}.mp4"
 
     def _cutoff(self) -> float:
         """One band for every arm's content loss: the widest that any of them calibrates."""
@@ -207,17 +326,6 @@ def _noise_seed(unit: str, seed: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{unit} {seed}".encode()).digest()[:8], "big") >> 1
 
 
-def _joined(run: Refinement, frames: Tensor) -> Tensor:
-    import torch
-
-    return torch.cat(list(run.run(frames, len(frames))))
-
-
-def _write(path: Path, data: dict[str, Any]) -> None:
-    with write_text(path, json.dumps(data, indent=1, allow_nan=False) + "\n") as file:
-        file.commit()
-
-
 def _differences(before: Any, now: Any, where: str = "") -> Iterator[str]:
     """Dotted names of what differs between two JSON values."""
     if isinstance(before, dict) and isinstance(now, dict):
@@ -225,19 +333,3 @@ def _differences(before: Any, now: Any, where: str = "") -> Iterator[str]:
             yield from _differences(before.get(key), now.get(key), f"{where}.{key}" if where else str(key))
     elif before != now:
         yield where
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Holds the folder for one process; where the system has no such locks it goes without."""
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise ValueError(f"{path.parent}: another run is at work there; wait for it or stop it") from None
-        yield

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from ...adapters.base import RefinerAdapter, Timesteps
 from ...baselines import Setting, encoded, ilvr, invert, matched_sdedit
-from ...baselines.setting import Encoded, content_loss
-from ...calibration import NoiseCalibration, calibration_steps
-from ...evaluation.meters import Models, PairMeter
+from ...baselines.setting import Encoded
+from ...calibration import NoiseCalibration, calibration_steps, content_loss
+from ...evaluation.measure import measure_frames
 from .arms import Arm
-from .sweep_clips import SweepClip
-from .sweep_config import SweepPlan
+from .clips import InputClip
+from .config import SweepPlan
 
 __all__ = ["Bench"]
 
@@ -41,7 +41,7 @@ class Bench:
         ValueError: the clip is longer than one window of the adapter.
     """
 
-    def __init__(self, adapter: RefinerAdapter, clip: SweepClip, plan: SweepPlan):
+    def __init__(self, adapter: RefinerAdapter, clip: InputClip, plan: SweepPlan):
         needs = adapter.requirements
         if needs.max_frames is not None and len(clip.frames) > needs.max_frames:
             raise ValueError(
@@ -90,17 +90,8 @@ class Bench:
         return {"output_loss": loss, **self._measured(frames)}
 
     def _measured(self, frames: Tensor) -> Row:
-        found = _metrics(self.clip.frames, frames, self.plan.metrics)
-        if self.clip.original is not None:
-            found["psnr_to_original"] = _metrics(self.clip.original, frames, ("psnr",))["psnr"]
-        return found
-
-
-def _metrics(reference: Tensor, frames: Tensor, names: tuple[str, ...]) -> Row:
-    count, _, height, width = frames.shape
-    meter = PairMeter(names, count, height, width, Models())
-    meter.add(reference, frames)
-    return dict(meter.finish()[0])
+        names = (*self.plan.metrics, *(("psnr_to_original",) if self.clip.original is not None else ()))
+        return dict(measure_frames(self.clip.frames, frames, names, original=self.clip.original))
 
 
 class _Trial:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ...evaluation.extras import needs
 from ...files import AtomicFile
-from ..statistics.intervals import mean_interval, per_clip
+from ..statistics.fixed_horizon import mean_interval, per_clip
 from .markdown import groups_of, labels_of, metric_label, picked
 
 __all__ = ["draw_losses", "draw_tradeoff", "new_figure", "saved"]

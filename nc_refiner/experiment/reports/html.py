@@ -15,12 +15,12 @@ import torch
 
 from ... import video
 from ..._version import __version__
+from ...evaluation.extras import load
 from ...files import write_text
-from ..extras import load
 from ..offline.results import Results
 from ..statistics.analysis import Analysis, Comparison
 from .plots import cumulative_plot, forest_plot
-from .words import conclude, number, span
+from .words import WAYS, conclude, number, span
 
 __all__ = ["write_report"]
 
@@ -71,7 +71,11 @@ def _arm(analysis: Analysis, arm: str, results: Results | None) -> dict[str, Any
         "name": arm,
         "forest": _embedded(forest_plot(compared)),
         "rows": [_row(analysis, c) for c in compared],
-        "cumulative": [(c.metric.label, _embedded(cumulative_plot(analysis, c))) for c in compared if len(c.band) > 1],
+        "cumulative": [
+            (c.metric.title, _embedded(cumulative_plot(analysis, c)))
+            for c in compared
+            if len(c.confidence_sequence) > 1
+        ],
         "players": _players(primary, results) if primary is not None and results is not None else [],
         "primary": primary,
     }
@@ -83,16 +87,16 @@ def _embedded(svg: str) -> str:
 
 
 def _row(analysis: Analysis, c: Comparison) -> dict[str, Any]:
-    arrow = {"lower": "↓", "higher": "↑", "neither": ""}[c.metric.better]
+    arrow = {-1: "↓", 1: "↑", 0: ""}[c.metric.sign]
     return {
-        "label": c.metric.label,
+        "label": c.metric.title,
         "arrow": arrow,
-        "better": c.metric.better,
+        "better": WAYS[c.metric.sign],
         "control": number(float(c.sample.control.mean())) if len(c.sample.control) else "–",
         "arm": number(float(c.sample.arm.mean())) if len(c.sample.arm) else "–",
         "difference": number(c.difference),
         "interval": span(c.interval.low, c.interval.high),
-        "always": span(float(c.band.low[-1]), float(c.band.high[-1])),
+        "always": span(float(c.confidence_sequence.low[-1]), float(c.confidence_sequence.high[-1])),
         "p": f"{c.p_adjusted:.2g}",
         "verdict": c.verdict,
         "class": c.verdict.replace(" ", "-"),

@@ -5,42 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ...evaluation.catalogue import METRICS
-from ..statistics.intervals import Estimate, mean_interval, paired_difference, per_clip
+from ...evaluation.catalogue import METRICS, metric_named
+from ..statistics.fixed_horizon import Estimate, mean_interval, paired_difference, per_clip
 
 __all__ = ["groups_of", "markdown", "metric_label", "picked", "shown", "shown_difference", "table"]
 
 Row = dict[str, Any]
-EXTRA = {
-    "output_loss": ("content loss of the output", 1.0, 4, -1),
-    "psnr_to_original": ("PSNR to the original, dB", 1.0, 2, 1),
-}
-"""Columns beside the catalogue's metrics: label, factor, digits, and which way is better."""
 SKIPPED = ("psnr",)  # of the same errors as MSE, and infinite for the input itself
-
-
-def _style(metric: str) -> tuple[str, float, int]:
-    if metric in EXTRA:
-        return EXTRA[metric][:3]
-    known = METRICS[metric]
-    return known.label, known.factor, known.digits
 
 
 def metric_label(metric: str) -> str:
     """What a table or an axis calls a metric."""
-    return _style(metric)[0]
+    return metric_named(metric).label
 
 
 def shown(metric: str, found: Estimate | None, signed: bool = False) -> str:
     """`mean [low, high]` as a table shows it; a dash where there is none."""
     if found is None:
         return "–"
-    _, factor, digits = _style(metric)
-    sign = "+" if signed or metric.endswith("_shift") else ""
 
     def number(value: float) -> str:
-        text = f"{value * factor:{sign}.{digits}f}"
-        return text.replace("-", "−")
+        return metric_named(metric).shown(value, signed).replace("-", "−")
 
     if found.low is None or found.high is None:
         return number(found.mean)
@@ -51,8 +36,7 @@ def shown_difference(metric: str, found: Estimate | None) -> str:
     """A paired difference, and on how many clips it is on the better side, where a better side there is."""
     if found is None:
         return "–"
-    better = EXTRA[metric][3] if metric in EXTRA else {"lower": -1, "higher": 1}.get(METRICS[metric].better, 0)
-    wins = {-1: found.below, 1: found.above}.get(better)
+    wins = {-1: found.below, 1: found.above}.get(metric_named(metric).sign)
     return shown(metric, found, signed=True) + ("" if wins is None else f"; {wins} of {found.count}")
 
 
@@ -82,7 +66,7 @@ def labels_of(rows: Sequence[Row], refiner: str, strength: float) -> list[str]:
 
 
 def _columns(rows: Sequence[Row]) -> list[str]:
-    known = [name for name in METRICS if name not in SKIPPED] + list(EXTRA)
+    known = [*(name for name in METRICS if name not in SKIPPED), "output_loss", "psnr_to_original"]
     return [name for name in known if any(row.get(name) is not None for row in rows)]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..extras import load
+from ...evaluation.extras import load
 from ..statistics.analysis import Analysis, Comparison
 
 __all__ = ["cumulative_plot", "forest_plot"]
@@ -65,7 +65,7 @@ def forest_plot(comparisons: Sequence[Comparison]) -> str:
     axes.axvline(0, color=INK, linewidth=0.8)
     axes.set_xlim(-edge, edge)
     axes.set_ylim(len(rows) - 0.4, -0.6)
-    axes.set_yticks(range(len(rows)), [c.metric.label + ("" if c.metric.sign else " *") for c in rows])
+    axes.set_yticks(range(len(rows)), [c.metric.title + ("" if c.metric.sign else " *") for c in rows])
     axes.set_xlabel("← worse   (in sd over units)   better →", color=INK)
     return _svg(figure)
 
@@ -85,17 +85,19 @@ def _standardised(c: Comparison) -> tuple[float, float, float]:
 
 
 def cumulative_plot(analysis: Analysis, comparison: Comparison) -> str:
-    """Mean difference after every unit, with the always-valid band; only where the band is finite."""
-    band, c = comparison.band, comparison
+    """Mean difference after every unit, with the always-valid sequence; only where the sequence is finite."""
+    sequence, c = comparison.confidence_sequence, comparison
     figure, axes = _figure(2.6)
-    shown = np.isfinite(band.low) & np.isfinite(band.high)
-    seen = np.isfinite(band.mean)
-    axes.fill_between(band.count[shown], band.low[shown], band.high[shown], color="#2b6cb0", alpha=0.18, linewidth=0)
-    axes.plot(band.count[seen], band.mean[seen], color="#2b6cb0", linewidth=1.8)
+    shown = np.isfinite(sequence.low) & np.isfinite(sequence.high)
+    seen = np.isfinite(sequence.mean)
+    axes.fill_between(
+        sequence.count[shown], sequence.low[shown], sequence.high[shown], color="#2b6cb0", alpha=0.18, linewidth=0
+    )
+    axes.plot(sequence.count[seen], sequence.mean[seen], color="#2b6cb0", linewidth=1.8)
     axes.axhline(0, color=INK, linewidth=0.8)
     if shown.any():
-        low, high = float(band.low[shown].min()), float(band.high[shown].max())
-        last = 4 * max(band.high[-1] - band.low[-1], abs(c.difference), 1e-300)
+        low, high = float(sequence.low[shown].min()), float(sequence.high[shown].max())
+        last = 4 * max(sequence.high[-1] - sequence.low[-1], abs(c.difference), 1e-300)
         # The first looks know nothing; drawn to scale they would flatten all that follows.
         bottom, top = max(low, c.difference - last), min(high, c.difference + last)
         if bottom < top:

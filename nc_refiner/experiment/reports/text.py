@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ..statistics.analysis import Analysis, Comparison
 from ..statistics.fixed_horizon import Interval
-from .tables import aligned
-from .words import conclude, number, span
+from .words import WAYS, conclude, number, span
 
-__all__ = ["as_data", "as_lines"]
+__all__ = ["aligned", "as_data", "as_lines"]
 
 
 def _finite(value: float | None) -> float | None:
@@ -25,7 +24,7 @@ def _ends(interval: Interval) -> dict[str, Any]:
 def _comparison(c: Comparison) -> dict[str, Any]:
     return {
         "metric": c.metric.name,
-        "better": c.metric.better,
+        "better": WAYS[c.metric.sign],
         "arm": c.arm,
         "control": c.control,
         "paired": c.sample.paired,
@@ -38,7 +37,10 @@ def _comparison(c: Comparison) -> dict[str, Any]:
         "interval": _ends(c.interval),
         "p": c.p,
         "p_holm": c.p_adjusted,
-        "always_valid": {"low": _finite(float(c.band.low[-1])), "high": _finite(float(c.band.high[-1]))},
+        "always_valid": {
+            "low": _finite(float(c.confidence_sequence.low[-1])),
+            "high": _finite(float(c.confidence_sequence.high[-1])),
+        },
         "always_valid_corrected": _ends(c.sequential),
         "p_always_valid": c.p_sequential,
         "verdict": c.verdict,
@@ -47,7 +49,7 @@ def _comparison(c: Comparison) -> dict[str, Any]:
 
 def as_data(analysis: Analysis) -> dict[str, Any]:
     """The analysis, JSON-ready; an end of an interval that is infinite is null."""
-    options, ratio = analysis.options, analysis.ratio
+    options, ratio = analysis.options, analysis.sample_ratio
     return {
         "experiment": analysis.experiment,
         "control": options.control,
@@ -120,11 +122,11 @@ def as_lines(analysis: Analysis) -> Iterator[str]:
 
 
 def _footnotes(analysis: Analysis) -> Iterator[str]:
-    options, ratio = analysis.options, analysis.ratio
+    options, ratio = analysis.options, analysis.sample_ratio
     if options.sequential:
         yield "Decided by always-valid intervals: looking again later is safe."
     else:
-        yield "Decided as one look at a number of units that was fixed in advance."
+        yield "Decided at a fixed horizon: one look, at a number of units that was fixed in advance."
     if ratio is not None:
         p = f", p = {ratio.p:.3g}" if ratio.p is not None else ""
         counts = ", ".join(f"{arm} {count}" for arm, count in ratio.counts.items())
@@ -132,3 +134,14 @@ def _footnotes(analysis: Analysis) -> Iterator[str]:
         if ratio.mixed_units:
             yield f"{ratio.mixed_units} units were given more than one arm."
     yield from analysis.notes
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """One line per row, cells padded to the width of their column; all rows are equally long.
+
+    >>> list(aligned([("metric", "p"), ("mse", "0.01")]))
+    ['metric  p', 'mse     0.01']
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

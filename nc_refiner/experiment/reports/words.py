@@ -10,7 +10,10 @@ from ..statistics.analysis import Analysis, Comparison
 from ..statistics.fixed_horizon import MINIMUM_UNITS
 from ..statistics.non_inferiority import GuardrailResult
 
-__all__ = ["Conclusion", "conclude", "number", "span"]
+__all__ = ["WAYS", "Conclusion", "conclude", "number", "span"]
+
+WAYS = {-1: "lower", 1: "higher", 0: "neither"}
+"""Sign of a metric → which way it is better, in results."""
 
 Decision = Literal["prefer", "keep", "not enough data", "equivalent", "invalid"]
 
@@ -53,7 +56,7 @@ def conclude(analysis: Analysis) -> list[Conclusion]:
 
 
 def _conclude(analysis: Analysis, arm: str) -> Conclusion:
-    control, ratio = analysis.options.control, analysis.ratio
+    control, ratio = analysis.options.control, analysis.sample_ratio
     primary = analysis.primary(arm)
     rails = [rail for rail in analysis.guardrails if rail.arm == arm]
     others = [c for c in analysis.comparisons if c.arm == arm and c is not primary]
@@ -75,10 +78,10 @@ def _conclude(analysis: Analysis, arm: str) -> Conclusion:
         )
     if primary is None:
         return result("not enough data", f"Not enough data: the deciding metric was not measured for {arm}.")
-    name = primary.metric.label
+    name = primary.metric.title
     violated = [rail for rail in rails if rail.verdict == "violated"]
     if violated:
-        broken = ", ".join(rail.metric.label for rail in violated)
+        broken = ", ".join(rail.metric.title for rail in violated)
         return result("keep", f"Keep {control}: {arm} goes beyond the guardrail on {broken}.")
     if primary.verdict == "too few":
         have = primary.sample.smallest
@@ -99,7 +102,7 @@ def _conclude(analysis: Analysis, arm: str) -> Conclusion:
     open_rails = [rail for rail in rails if rail.verdict == "undecided"]
     unmeasured = [metric for metric in analysis.options.guardrails if metric not in {r.metric.name for r in rails}]
     if open_rails or unmeasured:
-        which = ", ".join([*(rail.metric.label for rail in open_rails), *unmeasured])
+        which = ", ".join([*(rail.metric.title for rail in open_rails), *unmeasured])
         return result(
             "not enough data",
             f"Not enough data yet: {arm} is better than {control} on {name}, but the guardrail on {which} is not "
@@ -117,7 +120,7 @@ def _sentence(analysis: Analysis, comparison: Comparison) -> str:
     c, options = comparison, analysis.options
     level = f"{100 * (1 - options.alpha):g} %"
     kind = f"{level} always-valid interval" if options.sequential else f"{level} interval"
-    if options.sequential and c.sequential.low != c.band.low[-1]:
+    if options.sequential and c.sequential.low != c.confidence_sequence.low[-1]:
         kind = "always-valid interval, widened for the number of comparisons,"
     numbers = f"{number(c.difference)} ({kind} {span(c.deciding.low, c.deciding.high)}"
     if not options.sequential:
@@ -135,7 +138,7 @@ def _sentence(analysis: Analysis, comparison: Comparison) -> str:
     }[c.verdict]
     if c.verdict == "undecided" and c.deciding.excludes_zero():
         says = "is not shown to differ: the interval excludes 0 but the corrected test does not"
-    return f"{c.metric.label}: {c.arm} {says}; difference {numbers}."
+    return f"{c.metric.title}: {c.arm} {says}; difference {numbers}."
 
 
 def _p(p: float) -> str:
@@ -147,6 +150,6 @@ def _rail(rail: GuardrailResult) -> str:
     says = {"kept": "is kept", "violated": "is violated", "undecided": "is not settled"}[rail.verdict]
     side = "beyond" if rail.excess > 0 else "within"
     return (
-        f"Guardrail on {rail.metric.label} (at most {limit}) {says}: {number(abs(rail.excess))} {side} it "
+        f"Guardrail on {rail.metric.title} (at most {limit}) {says}: {number(abs(rail.excess))} {side} it "
         f"(interval of the excess {span(rail.interval.low, rail.interval.high)})."
     )

@@ -8,13 +8,13 @@ from typing import Literal
 
 import numpy as np
 
-from ..extras import load
-from ..metrics import Better, Metric, metric_named
-from .confidence_sequences import Band
-from .fixed_horizon import MINIMUM_UNITS, Interval, band_of, interval_of, p_value, sequential_p
+from ...evaluation.catalogue import Better, Metric, metric_named
+from ...evaluation.extras import load
+from .confidence_sequences import ConfidenceSequence
+from .fixed_horizon import MINIMUM_UNITS, Interval, interval_of, p_value, sequence_of, sequential_p
 from .non_inferiority import GuardrailResult, check_guardrail
 from .observations import Exposure, Observation
-from .sample_ratio import RatioCheck, ratio_check
+from .sample_ratio import SampleRatio, check_sample_ratio
 from .samples import Sample, samples
 
 __all__ = ["Analysis", "Comparison", "Options", "Verdict", "analyze"]
@@ -57,9 +57,9 @@ class Comparison:
     Attributes:
         metric, arm, control: what is compared.
         sample: the numbers per unit.
-        interval: of the difference, for one look.
-        p: for one look; `p_adjusted`: after Holm over all metrics with a direction and all arms.
-        band: the always-valid interval after every unit; its last entry holds now.
+        interval: of the difference, at a fixed horizon: valid for one look at a number of units fixed in advance.
+        p: at a fixed horizon; `p_adjusted`: after Holm over all metrics with a direction and all arms.
+        confidence_sequence: the always-valid interval after every unit; its last entry holds now.
         sequential: the always-valid interval now, widened for the number of comparisons (Bonferroni).
         deciding: the one of the two that the verdict was made with.
         p_sequential: always-valid p; None for unpaired samples.
@@ -75,7 +75,7 @@ class Comparison:
     interval: Interval
     p: float
     p_adjusted: float
-    band: Band
+    confidence_sequence: ConfidenceSequence
     sequential: Interval
     deciding: Interval
     p_sequential: float | None
@@ -96,7 +96,7 @@ class Analysis:
         options: how it was analysed, `primary` filled in.
         comparisons: per arm and metric, the primary metric first.
         guardrails: one result per arm and guardrail.
-        ratio: the sample-ratio check; None for a paired offline run, where every unit is given every arm.
+        sample_ratio: the sample-ratio check; None for a paired offline run, where every unit is given every arm.
         notes: what a reader must know to read the numbers rightly.
     """
 
@@ -104,7 +104,7 @@ class Analysis:
     options: Options
     comparisons: Sequence[Comparison]
     guardrails: Sequence[GuardrailResult]
-    ratio: RatioCheck | None
+    sample_ratio: SampleRatio | None
     notes: Sequence[str]
 
     @property
@@ -126,7 +126,7 @@ def analyze(
 ) -> Analysis:
     """Compare every arm with the control on every metric.
 
-    One look (`sequential=False`): a difference is shown if its Holm-adjusted p is below `alpha` and the bootstrap
+    Fixed horizon (`sequential=False`): a difference is shown if its Holm-adjusted p is below `alpha` and the bootstrap
     interval excludes 0 on the same side. Many looks: if the always-valid interval at `alpha` divided by the number of
     comparisons excludes 0.
 
@@ -170,7 +170,7 @@ def analyze(
         if (metric, arm) in found
     ]
     said = [*notes, *_notes(found, options)]
-    ratio = ratio_check(exposures, options.weights) if exposures is not None else None
+    ratio = check_sample_ratio(exposures, options.weights) if exposures is not None else None
     return Analysis(experiment, options, comparisons, guardrails, ratio, said)
 
 
@@ -192,8 +192,8 @@ def _compare(
     sample: Sample, metric: Metric, arm: str, options: Options, p: float, adjusted: float, family: int
 ) -> Comparison:
     interval = interval_of(sample, options.alpha, metric.rate)
-    band = band_of(sample, options.alpha, options.planned, metric.rate)
-    wide = band_of(sample, options.alpha / family, options.planned, metric.rate) if family > 1 else band
+    sequence = sequence_of(sample, options.alpha, options.planned, metric.rate)
+    wide = sequence_of(sample, options.alpha / family, options.planned, metric.rate) if family > 1 else sequence
     sequential = Interval(float(wide.low[-1]), float(wide.high[-1]), "always valid")
     deciding = sequential if options.sequential else interval
     shown = deciding.excludes_zero() and (options.sequential or adjusted < options.alpha)
@@ -205,7 +205,7 @@ def _compare(
         interval,
         p,
         adjusted,
-        band,
+        sequence,
         sequential,
         deciding,
         sequential_p(sample, options.alpha, options.planned) if not metric.rate else None,

@@ -9,25 +9,25 @@ from typing import Any
 import numpy as np
 
 __all__ = [
-    "Band",
-    "bounded_band",
-    "difference_band",
+    "ConfidenceSequence",
+    "bounded_mean_sequence",
+    "difference_sequence",
     "e_values",
-    "mean_band",
+    "mean_sequence",
     "mixing_scale",
     "radius_at",
-    "rate_difference_band",
+    "rate_difference_sequence",
     "running",
 ]
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 READY = 30
-"""Units per arm before the band for live traffic says anything: sooner, skewed values break its level."""
+"""Units per arm before the sequence for live traffic says anything: sooner, skewed values break its level."""
 Flags = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 @dataclass(frozen=True)
-class Band:
+class ConfidenceSequence:
     """A confidence sequence: after `count[i]` units the mean is `mean[i]`, the interval `low[i]` to `high[i]`.
 
     All arrays have one entry per unit. An interval without information is infinite.
@@ -43,7 +43,7 @@ class Band:
 
 
 def mixing_scale(planned: int, alpha: float) -> float:
-    """Standard deviation of the effect sizes mixed over; makes the band tightest near `planned` units.
+    """Standard deviation of the effect sizes mixed over; makes the sequence tightest near `planned` units.
 
     Waudby-Smith et al. (arXiv 2103.06476), eq. 10: ρ² = (−2 ln α + ln(−2 ln α) + 1) / planned. Must be chosen before
     the data are seen.
@@ -60,7 +60,7 @@ def mixing_scale(planned: int, alpha: float) -> float:
 
 
 def _radius_in_errors(count: Array, freedom: Array, alpha: float, scale: float) -> Array:
-    """Half width of the band in standard errors; infinite while there is too little information."""
+    """Half width of the sequence in standard errors; infinite while there is too little information."""
     ratio = 1 + count * scale**2
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         grown = (np.sqrt(ratio) / alpha) ** (2 / (freedom + 1))
@@ -70,7 +70,7 @@ def _radius_in_errors(count: Array, freedom: Array, alpha: float, scale: float) 
 
 
 def radius_at(count: int, freedom: int, alpha: float, planned: int) -> float:
-    """Half width of the band after `count` units, in standard errors."""
+    """Half width of the sequence after `count` units, in standard errors."""
     radius = _radius_in_errors(
         np.array([count], float), np.array([freedom], float), alpha, mixing_scale(planned, alpha)
     )
@@ -78,7 +78,7 @@ def radius_at(count: int, freedom: int, alpha: float, planned: int) -> float:
 
 
 def e_values(count: Array, freedom: Array, t: Array, scale: float) -> Array:
-    """Evidence against a mean of 0 after each unit: an e-process for the t statistic `t` (see `mean_band`)."""
+    """Evidence against a mean of 0 after each unit: an e-process for the t statistic `t` (see `mean_sequence`)."""
     ratio = 1 + count * scale**2
     freedom = np.maximum(freedom, 1)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -103,7 +103,7 @@ def running(values: Array) -> tuple[Array, Array, Array]:
     return count, mean + shift, variance
 
 
-def mean_band(values: Array, alpha: float = 0.05, planned: int = 50) -> Band:
+def mean_sequence(values: Array, alpha: float = 0.05, planned: int = 50) -> ConfidenceSequence:
     """Confidence sequence for the mean of independent values, one after the other (paired differences of units).
 
     The t statistic's Gaussian-mixture martingale, with a right-Haar prior on the scale: exact at every n for normal
@@ -114,32 +114,32 @@ def mean_band(values: Array, alpha: float = 0.05, planned: int = 50) -> Band:
 
     Args:
         values: `(n,)` in the order in which they came.
-        alpha: level; the band misses the mean at any time with at most this probability.
-        planned: number of units for which the band is tightest; fixed before the data are seen.
+        alpha: level; the sequence misses the mean at any time with at most this probability.
+        planned: number of units for which the sequence is tightest; fixed before the data are seen.
     """
     count, mean, variance = running(np.asarray(values, np.float64))
     radius = _radius_in_errors(count, count - 1, alpha, mixing_scale(planned, alpha))
-    return _band(count, mean, np.sqrt(variance / count), radius)
+    return _sequence(count, mean, np.sqrt(variance / count), radius)
 
 
-def _band(count: Array, mean: Array, error: Array, radius: Array) -> Band:
+def _sequence(count: Array, mean: Array, error: Array, radius: Array) -> ConfidenceSequence:
     with np.errstate(invalid="ignore"):
         half = np.where(np.isfinite(radius), radius * error, np.inf)
     known = np.isfinite(half) & np.isfinite(mean)
-    return Band(count, mean, np.where(known, mean - half, -np.inf), np.where(known, mean + half, np.inf))
+    return ConfidenceSequence(count, mean, np.where(known, mean - half, -np.inf), np.where(known, mean + half, np.inf))
 
 
-def difference_band(values: Array, treated: Flags, alpha: float = 0.05, planned: int = 500) -> Band:
+def difference_sequence(values: Array, treated: Flags, alpha: float = 0.05, planned: int = 500) -> ConfidenceSequence:
     """Confidence sequence for mean(arm) − mean(control) of two independent streams mixed in one order.
 
     The asymptotic sequence of Waudby-Smith et al. (arXiv 2103.06476, §3) for the difference in means under random
-    assignment, whose influence function has the Welch variance; widened as `mean_band` is for Welch–Satterthwaite
+    assignment, whose influence function has the Welch variance; widened as `mean_sequence` is for Welch–Satterthwaite
     degrees of freedom. Asymptotic: nothing is said before both arms have `READY` units.
 
     Args:
         values: `(n,)` in the order in which they came.
         treated: `(n,)` bool, whether a value is the arm's (True) or the control's.
-        alpha, planned: as in `mean_band`; `planned` counts the units of both arms together.
+        alpha, planned: as in `mean_sequence`; `planned` counts the units of both arms together.
     """
     values, treated = np.asarray(values, np.float64), np.asarray(treated, bool)
     total = np.arange(1, len(values) + 1, dtype=np.float64)
@@ -163,10 +163,10 @@ def difference_band(values: Array, treated: Flags, alpha: float = 0.05, planned:
     ready = counts.min(axis=0) >= READY
     radius = _radius_in_errors(total, np.where(ready, freedom, 0.0), alpha, mixing_scale(planned, alpha))
     with np.errstate(invalid="ignore"):
-        return _band(total, means[1] - means[0], np.sqrt(squared), radius)
+        return _sequence(total, means[1] - means[0], np.sqrt(squared), radius)
 
 
-def bounded_band(values: Array, low: float, high: float, alpha: float = 0.05) -> Band:
+def bounded_mean_sequence(values: Array, low: float, high: float, alpha: float = 0.05) -> ConfidenceSequence:
     """Confidence sequence for the mean of values in [low, high]; holds at every n, without any approximation.
 
     The predictable plug-in empirical-Bernstein sequence of Waudby-Smith & Ramdas ("Estimating means of bounded
@@ -190,7 +190,7 @@ def bounded_band(values: Array, low: float, high: float, alpha: float = 0.05) ->
     weight = np.cumsum(bet)
     centre, half = np.cumsum(bet * x) / weight, (log + np.cumsum(cost)) / weight
     span = high - low
-    return Band(
+    return ConfidenceSequence(
         t,
         np.cumsum(values) / t,
         low + span * np.clip(centre - half, 0, 1),
@@ -198,19 +198,21 @@ def bounded_band(values: Array, low: float, high: float, alpha: float = 0.05) ->
     )
 
 
-def rate_difference_band(values: Array, treated: Flags, alpha: float = 0.05) -> Band:
-    """`bounded_band` for the difference of two independent streams of values in [0, 1]: each at half the level."""
+def rate_difference_sequence(values: Array, treated: Flags, alpha: float = 0.05) -> ConfidenceSequence:
+    """`bounded_mean_sequence` for the difference of two streams of values in [0, 1]: each at half the level."""
     values, treated = np.asarray(values, np.float64), np.asarray(treated, bool)
     sides = []
     for mask in (~treated, treated):
-        band = bounded_band(values[mask], 0.0, 1.0, alpha / 2)
+        sequence = bounded_mean_sequence(values[mask], 0.0, 1.0, alpha / 2)
         at = np.cumsum(mask)
         # Before its first value an arm can be anywhere.
         sides.append(
             [
                 np.concatenate([[first], part])[at]
-                for first, part in ((np.nan, band.mean), (0.0, band.low), (1.0, band.high))
+                for first, part in ((np.nan, sequence.mean), (0.0, sequence.low), (1.0, sequence.high))
             ]
         )
     (mean0, low0, high0), (mean1, low1, high1) = sides
-    return Band(np.arange(1, len(values) + 1, dtype=np.float64), mean1 - mean0, low1 - high0, high1 - low0)
+    return ConfidenceSequence(
+        np.arange(1, len(values) + 1, dtype=np.float64), mean1 - mean0, low1 - high0, high1 - low0
+    )

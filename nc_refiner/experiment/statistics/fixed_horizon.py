@@ -1,27 +1,46 @@
-"""The statistics of a single look: bootstrap intervals and tests over units."""
+"""Fixed-horizon statistics: intervals and tests for one look at a number of units that was fixed in advance.
+
+Frames of one clip are no independent samples and are never resampled.
+"""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 import numpy as np
 
-from ..extras import load
+from ...evaluation.extras import load
 from .confidence_sequences import (
-    Band,
-    bounded_band,
-    difference_band,
+    ConfidenceSequence,
+    bounded_mean_sequence,
+    difference_sequence,
     e_values,
-    mean_band,
+    mean_sequence,
     mixing_scale,
-    rate_difference_band,
+    rate_difference_sequence,
     running,
 )
 from .samples import Sample
 
-__all__ = ["MINIMUM_UNITS", "Interval", "band_of", "interval_of", "p_value", "sequential_p"]
+__all__ = [
+    "MINIMUM_UNITS",
+    "Estimate",
+    "Interval",
+    "interval_of",
+    "mean_interval",
+    "p_value",
+    "paired_difference",
+    "per_clip",
+    "sequence_of",
+    "sequential_p",
+]
+
+Rows = Iterable[dict[str, Any]]
+Picks = Callable[[dict[str, Any]], bool]
 
 MINIMUM_UNITS = 8
 """Fewer units per arm decide nothing: below 6 the Wilcoxon test cannot reach 5 %, and BCa intervals are too short."""
@@ -52,34 +71,34 @@ def interval_of(sample: Sample, alpha: float = 0.05, rate: bool = False) -> Inte
     if sample.smallest < 2:
         return Interval(-np.inf, np.inf, "none: fewer than 2 units")
     if rate:
-        band = band_of(sample, alpha, rate=True)
-        return Interval(float(band.low[-1]), float(band.high[-1]), "empirical Bernstein")
+        sequence = sequence_of(sample, alpha, rate=True)
+        return Interval(float(sequence.low[-1]), float(sequence.high[-1]), "empirical Bernstein")
     data = (sample.differences,) if sample.paired else (sample.arm, sample.control)
     if all(np.ptp(values) <= 1e-12 * np.abs(values).max() for values in data):
         return Interval(sample.difference, sample.difference, "exact: no variation")
+    return _bootstrap(data, _mean if sample.paired else _mean_difference, alpha)
+
+
+def _bootstrap(data: tuple[Any, ...], statistic: Callable[..., Any], alpha: float) -> Interval:
     bootstrap = load("scipy.stats").bootstrap
     small = max(map(len, data)) <= LARGE
-
-    def run(method: str) -> Any:
+    found: Any = None
+    for method in ("BCa", "percentile") if small else ("percentile",):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return bootstrap(
+            found = bootstrap(
                 data,
-                _mean if sample.paired else _mean_difference,
+                statistic,
                 n_resamples=RESAMPLES if small else 2_000,
                 batch=None if small else 50,
                 vectorized=True,
                 confidence_level=1 - alpha,
                 method=method,
-                rng=np.random.default_rng(0),
+                random_state=np.random.default_rng(0),
             ).confidence_interval
-
-    if small:
-        found = run("BCa")
         if np.isfinite(found.low) and np.isfinite(found.high):
-            return Interval(float(found.low), float(found.high), "BCa bootstrap")
-    found = run("percentile")
-    return Interval(float(found.low), float(found.high), "percentile bootstrap")
+            break
+    return Interval(float(found.low), float(found.high), f"{method} bootstrap")
 
 
 def _mean(values: Any, axis: int = -1) -> Any:
@@ -90,8 +109,62 @@ def _mean_difference(arm: Any, control: Any, axis: int = -1) -> Any:
     return np.mean(arm, axis=axis) - np.mean(control, axis=axis)
 
 
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over clips.
+
+    Attributes:
+        mean: of the clips' values.
+        low, high: 95 % interval, as `interval_of`; None where there is one clip.
+        count: clips.
+        below, above: clips whose value is under 0 and over 0; for differences: who won.
+    """
+
+    mean: float
+    low: float | None
+    high: float | None
+    count: int
+    below: int
+    above: int
+
+
+def mean_interval(values: Sequence[float]) -> Estimate:
+    """Mean of one value per clip and its interval; the same values give the same interval.
+
+    Raises:
+        ValueError: no value. ImportError: scipy is not installed.
+    """
+    if not values:
+        raise ValueError("no clip has a value: there is nothing to average")
+    mean, low, high = fmean(values), None, None
+    below, above = sum(value < 0 for value in values), sum(value > 0 for value in values)
+    if len(values) > 1:
+        found = Interval(mean, mean, "exact")
+        if max(values) > min(values):
+            found = _bootstrap((np.asarray(values, float),), _mean, 0.05)
+        low, high = found.low, found.high
+    return Estimate(mean, low, high, len(values), below, above)
+
+
+def per_clip(rows: Rows, metric: str, picks: Picks) -> dict[str, float]:
+    """Clip → mean of `metric` over the rows that `picks` takes (its seeds); clips without a value are left out."""
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        if picks(row) and row.get(metric) is not None:
+            found.setdefault(row["clip"], []).append(float(row[metric]))
+    return {clip: fmean(values) for clip, values in found.items()}
+
+
+def paired_difference(rows: Rows, metric: str, arm: Picks, base: Picks) -> Estimate | None:
+    """`arm` minus `base`, clip by clip, with the interval of its mean; None where no clip has both."""
+    rows = list(rows)
+    ours, theirs = per_clip(rows, metric, arm), per_clip(rows, metric, base)
+    shared = [clip for clip in ours if clip in theirs]
+    return mean_interval([ours[clip] - theirs[clip] for clip in shared]) if shared else None
+
+
 def p_value(sample: Sample) -> float:
-    """Two-sided p of one look: Wilcoxon signed rank for paired differences, Welch's t otherwise; 1 where undefined."""
+    """Two-sided p: Wilcoxon signed rank for paired differences, Welch's t otherwise; 1 where undefined."""
     stats = load("scipy.stats")
     if sample.smallest < 2:
         return 1.0
@@ -105,18 +178,20 @@ def p_value(sample: Sample) -> float:
     return float(p) if np.isfinite(p) else 1.0
 
 
-def band_of(sample: Sample, alpha: float = 0.05, planned: int | None = None, rate: bool = False) -> Band:
+def sequence_of(
+    sample: Sample, alpha: float = 0.05, planned: int | None = None, rate: bool = False
+) -> ConfidenceSequence:
     """The always-valid interval after every unit; for rates the bounded one (see `confidence_sequences`).
 
     `planned`: units for which it is tightest; by default 50 paired, 500 in live traffic.
     """
     if sample.paired:
         if rate:
-            return bounded_band(sample.differences, -1.0, 1.0, alpha)
-        return mean_band(sample.differences, alpha, planned or 50)
+            return bounded_mean_sequence(sample.differences, -1.0, 1.0, alpha)
+        return mean_sequence(sample.differences, alpha, planned or 50)
     if rate:
-        return rate_difference_band(sample.stream, sample.treated, alpha)
-    return difference_band(sample.stream, sample.treated, alpha, planned or 500)
+        return rate_difference_sequence(sample.stream, sample.treated, alpha)
+    return difference_sequence(sample.stream, sample.treated, alpha, planned or 500)
 
 
 def sequential_p(sample: Sample, alpha: float = 0.05, planned: int | None = None) -> float | None:

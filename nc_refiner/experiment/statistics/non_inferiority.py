@@ -1,16 +1,16 @@
-"""Guardrails: how much worse an arm may be on what it must not harm."""
+"""Non-inferiority: how much worse an arm may be on the metrics it must not harm (its guardrails)."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
-from ..metrics import Metric
-from ..offline.config import parse_limit
-from .fixed_horizon import MINIMUM_UNITS, Interval, band_of, interval_of
+from ...evaluation.catalogue import Metric
+from .fixed_horizon import MINIMUM_UNITS, Interval, interval_of, sequence_of
 from .samples import Sample
 
-__all__ = ["GuardrailResult", "check_guardrail"]
+__all__ = ["GuardrailResult", "check_guardrail", "parse_limit"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,25 @@ class GuardrailResult:
     excess: float
     interval: Interval
     verdict: Literal["kept", "violated", "undecided"]
+
+
+def parse_limit(metric: str, limit: str | float) -> tuple[Literal["ratio", "absolute"], float]:
+    """`"1.2x"` → `("ratio", 1.2)`; `0.01` → `("absolute", 0.01)`, by how much the arm may be worse than the control.
+
+    Raises:
+        ValueError: neither, not finite, or below 0.
+
+    >>> parse_limit("seconds", "1.2x"), parse_limit("ssim", 0.01)
+    (('ratio', 1.2), ('absolute', 0.01))
+    """
+    text = str(limit).strip()
+    try:
+        value = float(text.removesuffix("x"))
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value >= 0):
+        raise ValueError(f"guardrail {metric}: {limit!r} is neither a ratio such as 1.2x nor an amount such as 0.01")
+    return ("ratio" if text.endswith("x") else "absolute"), value
 
 
 def check_guardrail(
@@ -61,8 +80,8 @@ def check_guardrail(
     shifted = sample.scaled(amount) if kind == "ratio" else sample
     offset = 0.0 if kind == "ratio" else amount
     if sequential:
-        band = band_of(shifted, alpha, planned, metric.rate)
-        found = Interval(float(band.low[-1]), float(band.high[-1]), "always valid")
+        sequence = sequence_of(shifted, alpha, planned, metric.rate)
+        found = Interval(float(sequence.low[-1]), float(sequence.high[-1]), "always valid")
     else:
         found = interval_of(shifted, alpha, metric.rate)
     low, high = sorted((sign * found.low - offset, sign * found.high - offset))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
 
-from ..extras import load
+from ...evaluation.extras import load
 from .confidence_sequences import radius_at
 
-__all__ = ["Plan", "plan"]
+__all__ = ["Plan", "PlanReport", "plan"]
 
 RANK_EFFICIENCY = 3 / math.pi
 """Asymptotic efficiency of the Wilcoxon test beside the t test for normal differences (Pitman)."""
@@ -47,10 +49,10 @@ def plan(
 ) -> Plan:
     """The units needed for `power`; or, with `units`, the power they give.
 
-    One look: the t test's power (statsmodels), with the Wilcoxon test's efficiency where paired, because the verdict
-    asks for both. Sequential: the probability that the always-valid interval excludes 0 at that number of units, were
-    it planned for it; stopping earlier is possible, so the true power is a little higher. The normal approximation of
-    the mean is used there.
+    Fixed horizon: the t test's power (statsmodels), with the Wilcoxon test's efficiency where paired, because the
+    verdict asks for both. Sequential: the probability that the always-valid interval excludes 0 at that number of
+    units, were it planned for it; stopping earlier is possible, so the true power is a little higher. The normal
+    approximation of the mean is used there.
 
     Args:
         effect: the true difference, not 0.
@@ -75,7 +77,7 @@ def plan(
     def reached(count: int) -> float:
         if sequential:
             return _sequential_power(size, count, alpha, paired)
-        return _one_look_power(size, count, alpha, paired)
+        return _fixed_horizon_power(size, count, alpha, paired)
 
     if units is not None:
         if units < 2:
@@ -94,7 +96,7 @@ def plan(
     return Plan(effect, sd, alpha, reached(high), high, paired, sequential)
 
 
-def _one_look_power(size: float, count: int, alpha: float, paired: bool) -> float:
+def _fixed_horizon_power(size: float, count: int, alpha: float, paired: bool) -> float:
     tests = load("statsmodels.stats.power")
     if paired:
         effective = count * RANK_EFFICIENCY
@@ -112,3 +114,34 @@ def _sequential_power(size: float, count: int, alpha: float, paired: bool) -> fl
     shift = size * math.sqrt(count if paired else count / 2)
     normal = load("scipy.stats").norm
     return float(normal.sf(needed - shift) + normal.cdf(-needed - shift))
+
+
+@dataclass(frozen=True)
+class PlanReport:
+    """`plan`; with a pilot also `cautious`, the plan at the 80 % upper bound of its spread, and notes."""
+
+    plan: Plan
+    asked_units: bool
+    cautious: Plan | None
+    notes: tuple[str, ...]
+
+    def data(self) -> dict[str, Any]:
+        """JSON-ready."""
+        cautious = asdict(self.cautious) if self.cautious is not None else None
+        return {**asdict(self.plan), "cautious": cautious, "notes": list(self.notes)}
+
+    def lines(self) -> Iterator[str]:
+        """For people."""
+        p = self.plan
+        what = "units" if p.paired else "units per arm"
+        how = "always-valid intervals" if p.sequential else "fixed horizon"
+        if self.asked_units:
+            yield f"{p.units} {what} show an effect of {p.effect:.3g} (sd {p.sd:.3g}) with power {p.power:.0%}, {how}."
+        else:
+            yield f"{p.units} {what} are needed to show an effect of {p.effect:.3g} (sd {p.sd:.3g}), {how}."
+            yield f"Power there: {p.power:.1%} at level {p.alpha:.3g}."
+        if self.cautious is not None:
+            c = self.cautious
+            bound = f"were the sd {c.sd:.3g}, its 80 % upper bound"
+            yield f"{bound}: power {c.power:.0%}" if self.asked_units else f"{bound}: {c.units} {what}"
+        yield from self.notes

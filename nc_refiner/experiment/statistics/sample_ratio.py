@@ -9,17 +9,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..extras import load
+from ...evaluation.extras import load
 from .observations import Exposure
 
-__all__ = ["RatioCheck", "ratio_check"]
+__all__ = ["SampleRatio", "check_sample_ratio"]
 
 THRESHOLD = 0.001
 """A mismatch is a fault of the experiment, to be found only where it is certain (Fabijan et al., KDD 2019)."""
 
 
 @dataclass(frozen=True)
-class RatioCheck:
+class SampleRatio:
     """How units were shared out.
 
     Attributes:
@@ -44,7 +44,7 @@ class RatioCheck:
         return self.p_sequential is not None and self.p_sequential < THRESHOLD
 
 
-def ratio_check(exposures: Iterable[Exposure], weights: Mapping[str, float] | None = None) -> RatioCheck:
+def check_sample_ratio(exposures: Iterable[Exposure], weights: Mapping[str, float] | None = None) -> SampleRatio:
     """Compare the arms' shares of distinct units with the weights.
 
     The chi-square test is for one look. The sequential p value is that of the Dirichlet-mixture e-process of Lindon &
@@ -71,10 +71,10 @@ def ratio_check(exposures: Iterable[Exposure], weights: Mapping[str, float] | No
                 raise ValueError(f"arm {arm!r} has units but no weight above 0; give weights for {', '.join(counts)}")
     strata, note = _strata(list(first.values()), weights)
     if not strata or sum(counts.values()) == 0:
-        return RatioCheck(counts, {}, None, None, mixed, note or "no exposures were recorded")
+        return SampleRatio(counts, {}, None, None, mixed, note or "no exposures were recorded")
     arms = sorted({*counts, *(arm for _, shares in strata for arm in shares)})
     if len(arms) < 2:
-        return RatioCheck(counts, {}, None, None, mixed, "only one arm was seen, and no weights say what was to be")
+        return SampleRatio(counts, {}, None, None, mixed, "only one arm was seen, and no weights say what was to be")
     expected = dict.fromkeys(arms, 0.0)
     statistic, freedom, log_e = 0.0, 0, 0.0
     for seen, shares in strata:
@@ -85,7 +85,7 @@ def ratio_check(exposures: Iterable[Exposure], weights: Mapping[str, float] | No
         freedom += len(shares) - 1
         log_e += _log_evidence(seen, shares)
     p = float(load("scipy.stats").chi2.sf(statistic, freedom)) if freedom else None
-    return RatioCheck(counts, expected, p, min(1.0, math.exp(min(0.0, -log_e))), mixed, note)
+    return SampleRatio(counts, expected, p, min(1.0, math.exp(min(0.0, -log_e))), mixed, note)
 
 
 Stratum = tuple[Mapping[str, int], Mapping[str, float]]

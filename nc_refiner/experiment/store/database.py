@@ -9,8 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..live.switch import SwitchState
 from ..statistics.observations import Exposure, Observation
+from .events import SwitchState
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
@@ -127,7 +127,7 @@ class Store:
             return sorted(connection.execute(query).scalars())
 
     def switches(self, experiment: str) -> list[SwitchState]:
-        """What was said on the arms of `experiment`, oldest first."""
+        """Every state the arms of `experiment` were switched to, oldest first."""
         from sqlalchemy import select
 
         from .schema import switches as s

@@ -10,9 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..live.assignment import Assignment
-from ..live.switch import SwitchState
 from .database import Row
+from .events import Assignment, SwitchState
 
 __all__ = ["Failure", "Outcome", "RequestRecord", "SwitchRecord", "new_id", "plain"]
 
@@ -160,7 +159,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class SwitchRecord:
-    """One word on an arm, for the other processes of the experiment."""
+    """The state of an arm, for the other processes of the experiment."""
 
     experiment: str
     state: SwitchState

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..extras import load
+from ...evaluation.extras import load
 from .votes import Vote
 
 __all__ = ["Agreement", "agreement_of"]

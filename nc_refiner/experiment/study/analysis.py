@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from ..extras import load
+from ...evaluation.extras import load
 from ..statistics.fixed_horizon import MINIMUM_UNITS
 from .agreement import Agreement, agreement_of
 from .clustered import MINIMUM_RATERS, Clustered, clustered

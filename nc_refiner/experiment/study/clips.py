@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..offline.results import INPUT_CLIP, MANIFEST, Results, read_results, record_path
+from ..offline.results import INPUT_CLIP, MANIFEST, Results, clip_folder, read_results
 
 __all__ = ["Item", "Material", "read_material"]
 
@@ -115,8 +115,8 @@ def _of_seed(results: Results, unit: str, clip: str, seed: int, arms: tuple[str,
         record = results.records.get((unit, seed, arm))
         if record is None or record.get("clip") is None:
             return None
-        outputs[arm] = record_path(results.folder, unit, seed, arm).with_name(record["clip"])
-    source = record_path(results.folder, unit, seed, arms[0]).with_name(INPUT_CLIP)
+        outputs[arm] = results.folder / record["clip"]
+    source = results.folder / clip_folder(unit, seed) / INPUT_CLIP
     return Item(f"{unit}.s{seed}", clip, source, outputs) if source.is_file() else None
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -31,31 +30,26 @@ HEADERS = {
 
 
 class Buckets:
-    """A token bucket per client.
+    """A token bucket per client; those that are full again are forgotten.
 
     Args:
         rate: requests per second that go on for ever, > 0.
         burst: requests that may come at once, at least 1.
-        clients: buckets kept; the one that was idle the longest goes first.
         clock: seconds.
     """
 
-    def __init__(
-        self, rate: float, burst: float, clients: int = 10_000, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self.rate, self.burst, self.clients, self.clock = rate, burst, clients, clock
-        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
+    def __init__(self, rate: float, burst: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self.rate, self.burst, self.clock = rate, burst, clock
+        self._left: dict[str, tuple[float, float]] = {}
 
     def take(self, client: str) -> float:
         """0 if the request may pass, else the seconds until one may."""
         now = self.clock()
-        left, last = self._left.pop(client, (self.burst, now))
-        left = min(self.burst, left + (now - last) * self.rate)
-        wait = 0.0 if left >= 1 else (1 - left) / self.rate
-        self._left[client] = (left - 1 if left >= 1 else left, now)
-        while len(self._left) > self.clients:
-            self._left.popitem(last=False)
-        return wait
+        left = {name: tokens + (now - last) * self.rate for name, (tokens, last) in self._left.items()}
+        self._left = {name: (tokens, now) for name, tokens in left.items() if tokens < self.burst}
+        tokens = min(self.burst, left.get(client, self.burst))
+        self._left[client] = (tokens - 1 if tokens >= 1 else tokens, now)
+        return 0.0 if tokens >= 1 else (1 - tokens) / self.rate
 
 
 class Guard:

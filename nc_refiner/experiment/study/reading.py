@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from pathlib import Path
 
-from ..extras import load
+from ...evaluation.extras import load
 from ..offline.analyze import is_database
 from ..store import open_store
 from .analysis import StudyAnalysis, analyze_votes

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 
-from ..extras import load
+from ...evaluation.extras import load
 from ..store import open_store
 from .clips import read_material
 from .playable import Playable, playable

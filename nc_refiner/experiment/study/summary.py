@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from ..reports.tables import aligned
+from ..reports.text import aligned
 from ..statistics.fixed_horizon import MINIMUM_UNITS
 from .analysis import Preference, Share, StudyAnalysis
 from .clustered import MINIMUM_RATERS

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from nc_refiner.experiment.offline.table import write_parquet
+from nc_refiner.experiment.offline.results import write_parquet
 from nc_refiner.experiment.reports.markdown import markdown
 from nc_refiner.sweeps import SweepClip, SweepPlan, run_plan
 

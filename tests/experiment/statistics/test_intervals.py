@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nc_refiner.experiment.statistics.intervals import per_clip
+from nc_refiner.experiment.statistics.fixed_horizon import per_clip
 from nc_refiner.sweeps import mean_interval, paired_difference
 
 

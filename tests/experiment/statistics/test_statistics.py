@@ -17,23 +17,23 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "tools"))
 import simulate_ab as simulate
 
 from nc_refiner.experiment.statistics.confidence_sequences import (
-    bounded_band,
-    difference_band,
+    bounded_mean_sequence,
+    difference_sequence,
     e_values,
-    mean_band,
+    mean_sequence,
     mixing_scale,
 )
 from nc_refiner.experiment.statistics.observations import Exposure, Observation
 from nc_refiner.experiment.statistics.power import plan
-from nc_refiner.experiment.statistics.sample_ratio import ratio_check
+from nc_refiner.experiment.statistics.sample_ratio import check_sample_ratio
 from nc_refiner.experiment.statistics.samples import samples
 
 
 def test_the_band_is_where_the_e_value_reaches_one_over_alpha() -> None:
     values = np.random.default_rng(0).normal(0.3, 2.0, 60)
-    band, scale = mean_band(values, 0.05, 50), mixing_scale(50, 0.05)
+    sequence, scale = mean_sequence(values, 0.05, 50), mixing_scale(50, 0.05)
     for n in (10, 30, 60):
-        for edge in (band.low[n - 1], band.high[n - 1]):
+        for edge in (sequence.low[n - 1], sequence.high[n - 1]):
             t = (values[:n].mean() - edge) / (values[:n].std(ddof=1) / math.sqrt(n))
             found = e_values(np.array([float(n)]), np.array([n - 1.0]), np.array([t]), scale)[0]
             assert found == pytest.approx(20, rel=1e-6)
@@ -53,20 +53,20 @@ def test_the_e_value_is_the_mixture_of_noncentral_t_likelihood_ratios() -> None:
 @given(st.floats(-1e3, 1e3), st.floats(1e-3, 1e3), st.integers(0, 1000))
 def test_the_band_follows_shift_and_scale(shift: float, scale: float, seed: int) -> None:
     values = np.random.default_rng(seed).standard_normal(40)
-    band, moved = mean_band(values), mean_band(shift + scale * values)
-    seen = np.isfinite(band.low)
+    sequence, moved = mean_sequence(values), mean_sequence(shift + scale * values)
+    seen = np.isfinite(sequence.low)
     tolerance = 1e-6 * (abs(shift) + scale)
     assert np.array_equal(seen, np.isfinite(moved.low)) and seen[-1]
-    assert np.abs(moved.low[seen] - shift - scale * band.low[seen]).max() < tolerance
+    assert np.abs(moved.low[seen] - shift - scale * sequence.low[seen]).max() < tolerance
 
 
 def test_live_bands_say_nothing_before_they_know_anything() -> None:
     values, treated = np.arange(80.0), np.arange(80) % 2 == 0
-    band = difference_band(values, treated)
-    assert np.isinf(band.low[:59]).all() and np.isfinite(band.low[-1])
+    sequence = difference_sequence(values, treated)
+    assert np.isinf(sequence.low[:59]).all() and np.isfinite(sequence.low[-1])
     with pytest.raises(ValueError, match="must lie in"):
-        bounded_band(np.array([0.0, 2.0]), 0.0, 1.0)
-    zeros = bounded_band(np.zeros(1000), 0.0, 1.0)
+        bounded_mean_sequence(np.array([0.0, 2.0]), 0.0, 1.0)
+    zeros = bounded_mean_sequence(np.zeros(1000), 0.0, 1.0)
     assert zeros.low[-1] == 0 and 0.001 < zeros.high[-1] < 0.02
 
 
@@ -91,13 +91,16 @@ def test_sample_ratio_against_scipy_and_through_a_ramp() -> None:
             for i in range(count)
         ]
 
-    fair = ratio_check(exposed({"a": 520, "b": 480}, {"a": 0.5, "b": 0.5}))
+    fair = check_sample_ratio(exposed({"a": 520, "b": 480}, {"a": 0.5, "b": 0.5}))
     assert fair.p == pytest.approx(stats.chisquare([520, 480]).pvalue) and not fair.mismatch
-    assert ratio_check(exposed({"a": 700, "b": 300}, {"a": 0.5, "b": 0.5})).mismatch
+    assert check_sample_ratio(exposed({"a": 700, "b": 300}, {"a": 0.5, "b": 0.5})).mismatch
     ramp = exposed({"a": 900, "b": 100}, {"a": 0.9, "b": 0.1}) + exposed(
         {"a": 500, "b": 500}, {"a": 0.5, "b": 0.5}, 5000
     )
-    assert ratio_check(ramp).p == pytest.approx(1) and dict(ratio_check(ramp).expected) == {"a": 1400, "b": 600}
+    assert check_sample_ratio(ramp).p == pytest.approx(1) and dict(check_sample_ratio(ramp).expected) == {
+        "a": 1400,
+        "b": 600,
+    }
 
 
 def test_the_plan_agrees_with_the_textbook_and_with_itself() -> None:
@@ -111,7 +114,7 @@ def test_the_plan_agrees_with_the_textbook_and_with_itself() -> None:
 
 @pytest.mark.slow
 def test_equal_arms_are_told_apart_at_the_stated_rate() -> None:
-    found = simulate.one_look(simulate.DIFFERENCES["normal"], 32, 0.0, 150, seed=1)["verdict"]
+    found = simulate.fixed_horizon(simulate.DIFFERENCES["normal"], 32, 0.0, 150, seed=1)["verdict"]
     # Nominally 5 %: 0 to 16 of 150 with probability above 0.999.
     assert found.hits <= 16
     for name in ("normal", "heavy tails (t, 3 degrees)"):

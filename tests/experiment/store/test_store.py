@@ -13,12 +13,12 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import inspect, select, text
 
-from nc_refiner.experiment.live.assignment import Assignment
 from nc_refiner.experiment.offline.analyze import Overrides, analyze_database
 from nc_refiner.experiment.reports.text import as_data
 from nc_refiner.experiment.statistics.analysis import Options, analyze
 from nc_refiner.experiment.statistics.observations import Exposure, Observation
 from nc_refiner.experiment.store import Store, open_store
+from nc_refiner.experiment.store.events import Assignment
 from nc_refiner.experiment.store.journal import Journal
 from nc_refiner.experiment.store.recorder import Recorder
 from nc_refiner.experiment.store.records import Failure, Outcome, RequestRecord

@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 from nc_refiner.cli import main
-from nc_refiner.experiment.extras import load
+from nc_refiner.evaluation.extras import load
 from nc_refiner.experiment.offline.config import ExperimentConfig
 from nc_refiner.experiment.offline.run import OfflineRun
 from nc_refiner.experiment.study.clips import read_material

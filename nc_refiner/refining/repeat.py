@@ -1,32 +1,40 @@
-"""`refine --from-receipt`: a receipt turned back into the options of the run it describes."""
+"""A receipt turned back into the run it describes."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..calibration import NoiseCalibration
-from ..refining.receipt import read_receipt
-from ..refining.run import RefineSettings
+from .receipt import Receipt, read_receipt
+from .settings import RefineSettings
 
-__all__ = ["Repeated", "differences", "repeat"]
+__all__ = ["RefineRequest", "differences", "repeat"]
 
 
 @dataclass(frozen=True)
-class Repeated:
-    """What a receipt decides: the refiner's name, how it ran, how the input was read; and the receipt itself."""
+class RefineRequest:
+    """One run as it can be asked for in text.
 
-    refiner: str
-    calibration: NoiseCalibration
-    settings: RefineSettings
-    max_frames: int | None
-    height: int | None
-    receipt: dict[str, Any]
+    Attributes:
+        refiner: registered name of the adapter.
+        calibration, settings: how it runs.
+        max_frames, height: how the input is read; None: as it is.
+        receipt: of the run that is repeated; None for a fresh one.
+    """
+
+    refiner: str = "embedded"
+    calibration: NoiseCalibration = field(default_factory=NoiseCalibration)
+    settings: RefineSettings = field(default_factory=RefineSettings)
+    max_frames: int | None = None
+    height: int | None = None
+    receipt: Receipt | None = None
 
 
-def repeat(path: Path) -> Repeated:
-    """Read the receipt at `path`.
+def repeat(path: Path) -> RefineRequest:
+    """The run that the receipt at `path` describes.
 
     Raises:
         ValueError: no such file, not a receipt, or one with fields this version does not know.
@@ -36,7 +44,7 @@ def repeat(path: Path) -> Repeated:
         # The number of steps that was run, where the settings leave it to a default that may change.
         settings = {**receipt["settings"], "num_inference_steps": receipt["num_inference_steps"]}
         reading = receipt.get("reading", {})
-        return Repeated(
+        return RefineRequest(
             str(receipt["adapter"]["name"]),
             NoiseCalibration(**receipt["calibration"]),
             RefineSettings(**settings),
@@ -49,13 +57,16 @@ def repeat(path: Path) -> Repeated:
         raise ValueError(f"{path} is a receipt that cannot be repeated ({reason}); pass the options instead") from error
 
 
-def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+def differences(before: Receipt, now: Receipt) -> list[str]:
     """One line for everything beside the settings in which two receipts differ, and so their pixels may."""
     found = []
-    if before.get("input", {}).get("sha256") != now["input"]["sha256"]:
+    if before.get("input", {}).get("sha256") != now.get("input", {}).get("sha256"):
         found.append("the receipt was made from another input; its settings were used on this one")
-    for part in ("versions", "adapter"):
-        old, new = before.get(part, {}), now[part]
+    parts: list[tuple[Mapping[str, Any], Mapping[str, Any]]] = [
+        (before.get("versions", {}), now["versions"]),
+        (before.get("adapter", {}), now["adapter"]),
+    ]
+    for old, new in parts:
         keys = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
         changed = [f"{key} {old.get(key)} → {new.get(key)}" for key in keys]
         if changed:

@@ -14,16 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nc_refiner.cascade.config import stage_options
-from nc_refiner.cascade.refiners import build_refiner
-from nc_refiner.cascade.stages.refine import RefineOptions
-from nc_refiner.config.document import ConfigError, Document, read_document
-from nc_refiner.config.problems import raise_unknown_key
-from nc_refiner.refiner import CalibratedRefiner
-from nc_refiner.refining.receipt import write_receipt
-from nc_refiner.video import FrameWriter, VideoError, read_clip
+from ..config.document import ConfigError, Document, read_document
+from ..config.problems import raise_unknown_key
+from ..config.refiner import refiner_options
+from ..refiner import CalibratedRefiner
+from ..refining.receipt import write_receipt
+from ..video import FrameWriter, VideoError, read_clip
 
-__all__ = ["Job", "main", "refine_folder", "refiner_options"]
+__all__ = ["Job", "main", "refine_folder"]
 
 
 @dataclass(frozen=True)
@@ -34,18 +32,6 @@ class Job:
     target: Path
     prompt: str | None
     seed: int
-
-
-def refiner_options(document: Document) -> RefineOptions:
-    """The checked `refiner:` of a config, in the short or long form that cascade files have; `nc` where it is missing.
-
-    Raises:
-        ConfigError: what is wrong, by its line.
-    """
-    options = stage_options(document, "refiner", document.data.get("refiner", "nc"))
-    if not isinstance(options, RefineOptions):
-        raise ConfigError(f"{document.where(('refiner',))}: no refiner; write refiner: nc or refiner: sdedit")
-    return options
 
 
 def refine_folder(
@@ -120,9 +106,10 @@ def main(
         document = read_document(given.config)
         if keys is not None:
             _check_keys(document, keys)
-        options = refiner_options(read_document(given.refiner) if given.refiner else document)
+        described = read_document(given.refiner) if given.refiner else document
+        options = refiner_options(described, described.data.get("refiner", "nc"))
         jobs, receipts = plan(document)
-        refiner = build_refiner(options)
+        refiner = CalibratedRefiner.from_description(options)
     except (ConfigError, VideoError, ImportError, OSError) as error:
         print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

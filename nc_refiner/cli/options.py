@@ -1,0 +1,82 @@
+"""Options of the commands: one way to declare them, and those that come from the description of a refiner."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from types import NoneType, UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+import typer
+
+from ..config.refiner import SDEditDescription
+
+__all__ = ["flag", "option", "with_description"]
+
+
+def option(text: str, *names: str, **more: Any) -> Any:
+    """An option with the help `text`; its default stands in the text where it matters."""
+    return typer.Option(*names, help=text, **{"show_default": False, **more})
+
+
+def flag(text: str, *names: str, **more: Any) -> Any:
+    """An option that is given or not, and takes no value."""
+    return option(text, *names, metavar="", **more)
+
+
+def with_description(
+    model: type[SDEditDescription], *left_out: str
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Decorator: replaces a command's parameter `described` by an option for every field of `model` but `left_out`.
+
+    The command gets `described: dict[str, Any]`: the fields that were given, under the model's names.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = inspect.signature(command, eval_str=True)
+        # What the model adds to what it inherits is what it is about.
+        ordered = sorted(model.model_fields, key=lambda name: name not in model.__annotations__)
+        names = [name for name in ordered if name not in left_out]
+        parameters: list[inspect.Parameter] = []
+        for parameter in own.parameters.values():
+            parameters += [_parameter(model, name) for name in names] if parameter.name == "described" else [parameter]
+
+        @functools.wraps(command)
+        def described(**given: Any) -> None:
+            found = {name: given.pop(name) for name in names}
+            # A flag that is not given and one that says no are one thing on a command line.
+            chosen = {name: value for name, value in found.items() if value is not None and value is not False}
+            command(**given, described=chosen)
+
+        described.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
+        described.__annotations__ = {one.name: one.annotation for one in parameters}
+        return described
+
+    return decorate
+
+
+def _parameter(model: type[SDEditDescription], name: str) -> inspect.Parameter:
+    info = model.model_fields[name]
+    text, kind = info.description or "", _plain(info.annotation)
+    if kind is bool:
+        annotation: Any = Annotated[bool, flag(text, f"--{name.replace('_', '-')}")]
+        return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=annotation)
+    if info.default is not None:
+        text = f"{text.rstrip('.')} (default {info.default:g})." if kind in (int, float) else text
+    more = {"metavar": "<H W>"} if get_origin(kind) is tuple else {}
+    annotation = Annotated[Union[kind, None], option(text, **more)]  # noqa: UP007 - `kind` is a value here
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def _plain(annotation: Any) -> Any:
+    """The type that a command line reads for `annotation`: without bounds, without None, a list of two as a pair."""
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _plain(parts[0])
+    if origin in (Union, UnionType):
+        (kind,) = (part for part in parts if part is not NoneType)
+        return _plain(kind)
+    if origin is list:
+        return tuple[(_plain(parts[0]),) * 2]  # type: ignore[misc]
+    return annotation
