@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import copyreg
 import functools
 import inspect
 import warnings
@@ -202,8 +201,13 @@ def stock_class(cls: Any) -> Any:
     return vars(cls).get("_nc_refiner_stock", cls)
 
 
+def _blank(cls: Any) -> Any:
+    """A pipeline without its attributes, which a copy or an unpickler fills in."""
+    return cls.__new__(cls)
+
+
 def _revived(cls: Any, config: NoiseCalibration, mode: Mode, original: Any) -> Any:
-    """A twin without its attributes, which a copy or an unpickler fills in."""
+    """A twin without its attributes, likewise."""
     twin = cls.__new__(calibrated_class(cls))
     vars(twin)[STATE] = State(config, mode, original)
     return twin
@@ -237,7 +241,7 @@ def _made_of(cls: Any) -> type:
         state = twin_state(self)
         attributes = {name: value for name, value in vars(self).items() if name not in (STATE, SCOPES)}
         if state is None:
-            return copyreg.__newobj__, (cls,), attributes  # type: ignore[attr-defined]
+            return _blank, (cls,), attributes
         return _revived, (cls, state.config, state.mode, state.original), attributes
 
     body = {
