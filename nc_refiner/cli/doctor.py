@@ -19,7 +19,6 @@ PACKAGES = {
     "safetensors": "required: the embedded refiner's weights",
     "av": "required: writing video, reading what decord cannot",
     "decord": "reading video (PyAV stands in where it is missing)",
-    "torchmetrics": "required: SSIM",
     "diffusers": "diffusers pipelines: pip install nc_refiner[diffusers]",
     "modelscope": "ModelScope video-to-video: pip install nc_refiner[modelscope]",
     "xformers": "faster attention on a GPU where it has a kernel: pip install nc_refiner[xformers]",
