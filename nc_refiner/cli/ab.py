@@ -19,6 +19,7 @@ ab = typer.Typer(
 )
 ab.command()(ab_store.migrate)
 ab.command()(ab_store.switch)
+ab.command(name="dead-letters")(ab_store.dead_letters)
 ab.command()(ab_study.study)
 ab.command(name="study-results")(ab_study.study_results)
 

@@ -56,6 +56,7 @@ def measure(requests: int) -> dict[str, Any]:
         variants: dict[str, dict[str, Any]] = {
             "routing alone": {},
             "recorded in SQLite": {"store": Path(folder) / "a.db"},
+            "recorded, durable": {"store": Path(folder) / "c.db", "durable": True},
             "recorded, time budget": {"store": Path(folder) / "b.db", "guardrails": Guardrails(seconds=10)},
         }
         for name, options in variants.items():

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from ..statistics.analysis import Analysis, Options, analyze
 from ..statistics.power import PlanReport, plan
 from ..statistics.samples import samples
 from .results import Results, read_results
+
+if TYPE_CHECKING:
+    from ..store import Store
 
 __all__ = ["Overrides", "analyze_database", "analyze_folder", "is_database", "planned"]
 
@@ -96,6 +99,7 @@ def analyze_database(url: str, experiment: str | None = None, overrides: Overrid
     with closing(open_store(url if "://" in url else f"sqlite:///{url}", create=False)) as store:
         name = experiment or _only(list(store.experiments()))
         observations, exposures = list(store.observations(name)), list(store.exposures(name))
+        notes = _missing(store, name)
     if not observations and not exposures:
         raise ValueError(f"the store holds nothing of an experiment called {name!r}")
     options = Options(
@@ -109,7 +113,26 @@ def analyze_database(url: str, experiment: str | None = None, overrides: Overrid
         smallest_effect=given.smallest_effect,
         weights=given.weights,
     )
-    return analyze(observations, options, exposures)
+    return analyze(observations, options, exposures, notes)
+
+
+def _missing(store: Store, name: str) -> list[str]:
+    """What was recorded and is not among the observations."""
+    from ..store.database import outbox_folder
+    from ..store.outbox import waiting_in
+
+    notes = []
+    letters = len(store.dead_letters(name))
+    if letters:
+        notes.append(
+            f"{letters} record{'s were' if letters > 1 else ' was'} refused by the database and not counted here: "
+            "nc-refiner ab dead-letters shows why, and writes them again."
+        )
+    folder = outbox_folder(store.url)
+    waiting = waiting_in(folder)
+    if waiting:
+        notes.append(f"{waiting} record{'s wait' if waiting > 1 else ' waits'} in {folder} for the database.")
+    return notes
 
 
 def _only(names: list[str]) -> str:

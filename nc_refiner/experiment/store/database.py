@@ -137,7 +137,7 @@ class Store:
                 file.with_name(file.name + ending).unlink(missing_ok=True)
         if now.inode is None:
             raise StoreReplacedError(f"{self.name} was removed while it was in use")
-        if self._read_identity() != self._identity:
+        if not _readable(file) or self._read_identity() != self._identity:
             raise StoreReplacedError(f"{self.name} was replaced or emptied while it was in use")
         self._file = _File.at(file)
 
@@ -166,7 +166,7 @@ class Store:
             StoreReplacedError: the database was removed or replaced since it was opened; nothing counts as written.
         """
         from sqlalchemy import select
-        from sqlalchemy.exc import OperationalError, ProgrammingError
+        from sqlalchemy.exc import DatabaseError
 
         from .schema import TABLES, identity
 
@@ -188,9 +188,9 @@ class Store:
                     else:
                         statement = insert.on_conflict_do_nothing()
                     connection.execute(statement, values)
-        except (OperationalError, ProgrammingError) as error:
-            if self._identity is not None and _no_table(error):
-                raise StoreReplacedError(f"{self.name} was emptied while it was in use") from error
+        except DatabaseError as error:
+            if self._identity is not None and (_no_table(error) or _damaged(error)):
+                raise StoreReplacedError(f"{self.name} was emptied or damaged while it was in use") from error
             raise
         # What was written to a file that is gone by now is nowhere.
         self.check()
@@ -330,6 +330,11 @@ class _File:
     def same(self, before: _File) -> bool:
         """Whether it is the file of `before`, and not cut short since."""
         return self.inode is not None and self.inode == before.inode and self.size >= before.size
+
+
+def _damaged(error: Exception) -> bool:
+    """Whether SQLite says that the file is none of its own, or no longer whole."""
+    return type(getattr(error, "orig", None)).__name__ == "DatabaseError"
 
 
 def _readable(file: Path) -> bool:

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Counts", "Outbox", "Waiting"]
+__all__ = ["Counts", "Outbox", "Waiting", "waiting_in"]
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ FILE = "outbox.db"
 PAGE = 4096
 TABLES = """
 CREATE TABLE IF NOT EXISTS waiting (
-    number INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL, record TEXT NOT NULL
+    number INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, record TEXT NOT NULL
 );
 CREATE TABLE IF NOT EXISTS counts (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
 INSERT OR IGNORE INTO counts VALUES ('accepted', 0), ('stored', 0), ('refused', 0), ('lost', 0);
@@ -47,9 +47,8 @@ class Counts:
 
 @dataclass(frozen=True)
 class Waiting:
-    """A record in the outbox: its place, its key, its text."""
+    """A record in the outbox: its key, its text."""
 
-    number: int
     key: str
     record: str
 
@@ -174,16 +173,15 @@ class Outbox:
 
     def oldest(self, most: int) -> list[Waiting]:
         """Up to `most` records that wait, in the order in which they came."""
-        query = "SELECT number, key, record FROM waiting ORDER BY number LIMIT ?"
+        query = "SELECT key, record FROM waiting ORDER BY number LIMIT ?"
         with self._lock:
             return [Waiting(*row) for row in self._connection.execute(query, (most,))]
 
     def done(self, records: Iterable[Waiting], name: str = "stored") -> None:
         """These are `stored` or `refused`; each is counted once, whoever says so first."""
         with self._change() as connection:
-            gone = sum(
-                connection.execute("DELETE FROM waiting WHERE number = ?", (one.number,)).rowcount for one in records
-            )
+            # By key: numbers begin anew in a file that is made again.
+            gone = sum(connection.execute("DELETE FROM waiting WHERE key = ?", (one.key,)).rowcount for one in records)
             connection.execute("UPDATE counts SET value = value + ? WHERE name = ?", (gone, name))
 
     def close(self) -> None:
@@ -207,6 +205,20 @@ class Outbox:
                         log.error("%s holds a line that is no record; it is passed over: %r", path, line[:200])
                 self.add(records)
                 path.unlink()
+
+
+def waiting_in(folder: Path) -> int:
+    """How many records wait in the outbox of `folder`, of whatever process; 0 where there is none."""
+    try:
+        connection = sqlite3.connect(f"file:{folder / FILE}?mode=ro", uri=True, timeout=1)
+    except sqlite3.Error:
+        return 0
+    try:
+        return int(connection.execute("SELECT count(*) FROM waiting").fetchone()[0])
+    except sqlite3.Error:
+        return 0
+    finally:
+        connection.close()
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

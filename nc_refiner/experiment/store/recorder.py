@@ -86,7 +86,7 @@ class Recorder:
         self._stored: OrderedDict[str, str] = OrderedDict()
         self._moving = threading.RLock()
         self._closing, self._deadline = threading.Event(), float("inf")
-        self._outbox_up = True
+        self._outbox_up, self._refused = True, False
         self._gone: StoreReplacedError | None = None
         self._last: Counts | None = None
         self._wake, self._more, self._drained = threading.Event(), threading.Event(), threading.Event()
@@ -285,7 +285,9 @@ class Recorder:
         with self._moving:
             self._outbox.done([record], "refused")
             self._unstored.pop(record.key, None)
-        log.error("%s refuses a record, it is kept as a dead letter: %s", self.store.name, _one_line(error))
+        if not self._refused:
+            log.error("%s refuses a record, it is kept as a dead letter: %s", self.store.name, _one_line(error))
+        self._refused = True
 
     def _write_again(self, error: StoreReplacedError) -> None:
         """Go on in the database that is there now, beginning with what this process had stored in the other."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Protocol
 
-from .database import Row
+from .database import Row, Store, is_temporary
 from .events import Assignment, SwitchState
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "new_id",
     "normalised",
     "plain",
+    "replayed",
 ]
 
 MESSAGE_LENGTH = 2000
@@ -107,6 +108,23 @@ def decoded(record: str) -> list[Row]:
     except (TypeError, RecursionError) as error:
         raise ValueError(f"this is no record: {error}") from None
     return normalised(rows)
+
+
+def replayed(store: Store, experiment: str | None = None) -> int:
+    """Write the dead letters of `store` again; how many it takes now. The others stay."""
+    from sqlalchemy.exc import DBAPIError, StatementError
+
+    taken = 0
+    for letter in store.dead_letters(experiment):
+        try:
+            store.write(decoded(letter.record))
+        except (ValueError, StatementError) as error:
+            if isinstance(error, DBAPIError) and is_temporary(error):
+                raise
+            continue
+        store.forget_letter(letter)
+        taken += 1
+    return taken
 
 
 def normalised(rows: Iterable[Row]) -> list[Row]:

@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
+from ..store.database import StoreReplacedError
 from .guard import Buckets, Guard
 from .questions import QUESTIONS
 from .sessions import ALIAS_LENGTH, Gallery, alias_of, anonymous, cookie_of, rater_of
@@ -86,8 +87,9 @@ def create_app(gallery: Gallery, book: VoteBook, hosts: list[str], rate: float =
     def refused(request: Request, error: StarletteHTTPException) -> Response:
         return JSONResponse({"error": error.detail}, error.status_code, headers=error.headers)
 
+    @app.exception_handler(StoreReplacedError)
     @app.exception_handler(SQLAlchemyError)
-    def unreachable(request: Request, error: SQLAlchemyError) -> Response:
+    def unreachable(request: Request, error: Exception) -> Response:
         log.warning("the store cannot be reached: %s", error)
         return JSONResponse({"error": "not saved: the database cannot be reached"}, 503)
 

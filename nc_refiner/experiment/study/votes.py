@@ -62,7 +62,7 @@ class Vote:
 
 
 class VoteBook:
-    """The votes of one study in a store; every method may raise SQLAlchemy's `DBAPIError`."""
+    """The votes of one study in a store; every method may raise SQLAlchemy's `DBAPIError` or `StoreReplacedError`."""
 
     def __init__(self, store: Store, study: str):
         self.store, self.study = store, study
@@ -112,6 +112,7 @@ class VoteBook:
         query = select(*columns).where(v.c.study == text(self.study)).order_by(v.c.at, v.c.id)
         if rater is not None:
             query = query.where(v.c.rater == rater)
+        self.store.check()
         with self.store.engine.connect() as connection:
             return [Vote(*row) for row in connection.execute(query)]
 
