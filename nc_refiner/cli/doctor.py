@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from ..adapters.modelscope.diagnosis import problems
+from ..adapters.modelscope.diagnosis import problems, stood_in
 from ..adapters.registry import available, diagnose
 from ..refining.receipt import versions
 
@@ -67,7 +67,7 @@ def examine() -> dict[str, Any]:
         "device": _device(),
         "memory": _memory(),
         "refiners": {name: diagnose(name) for name in available()},
-        "modelscope": problems(needs_ffmpeg=True),
+        "modelscope": problems(needs_ffmpeg=True) + stood_in(),
     }
 
 
