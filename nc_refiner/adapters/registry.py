@@ -8,10 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..naming import did_you_mean
-from .base import RefinerAdapter
+
+if TYPE_CHECKING:
+    from .base import RefinerAdapter
 
 __all__ = [
     "Host",
@@ -26,7 +28,7 @@ __all__ = [
 ]
 
 GROUP = "nc_refiner.adapters"
-Factory = Callable[..., RefinerAdapter]
+Factory = Callable[..., "RefinerAdapter"]
 
 _registered: dict[str, Factory] = {}
 

@@ -104,7 +104,7 @@ def _check_lengths(adapters: list[RefinerAdapter], clips: Any, chosen: SweepConf
     for adapter in adapters:
         if chosen.baselines != ("input",) and chosen.baselines and adapter.owns_trajectory:
             raise ValueError(f"baselines: {adapter.name} runs its own solver; only `input` can be had over it")
-        for clip in clips:
+        for clip in clips if not chosen.alone else ():
             bench = Bench(adapter, clip, chosen)
             for strength in strengths_of(chosen, adapter):
                 bench.timesteps(strength)

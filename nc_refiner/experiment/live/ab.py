@@ -47,6 +47,8 @@ class ABPipeline:
         experiment: its name.
         weights: arm → weight; default: equal.
         store: URL or path of a database, a `Store`, or a `Recorder`; None: nothing is recorded.
+        durable: commit every record to the local disk before its request is answered, so that even `kill -9` takes
+            none with it; else it takes those of the last 0.2 s.
         options: fields of `Split` (`control`, `salt`, `ramp`, `holdout`, `holdout_name`, `layer`, `slots`) and of
             `RouterOptions` (`assigner`, `mode`, `guardrails`, `evaluate`, `switch_file`, `poll_seconds`, `telemetry`,
             `queue`, `takes_on_step`), where they are described.
@@ -54,7 +56,8 @@ class ABPipeline:
     Raises:
         TypeError: an option that is none.
         ValueError: something out of range, or arms that share a model where they would run at the same time.
-        ImportError: SQLAlchemy, or the database's driver, is not installed. OSError: the outbox cannot be written.
+        ImportError: SQLAlchemy, or the database's driver, is not installed.
+        OSError, sqlite3.Error: the outbox cannot be written.
 
     Example:
         >>> ab = ABPipeline({"control": lambda x: x, "double": lambda x: 2 * x}, "demo", ramp=0.0)
@@ -69,6 +72,8 @@ class ABPipeline:
         experiment: str,
         weights: Mapping[str, float] | None = None,
         store: StoreLike = None,
+        *,
+        durable: bool = False,
         **options: Any,
     ):
         shares = dict.fromkeys(arms, 1.0) if weights is None else weights
@@ -76,7 +81,7 @@ class ABPipeline:
             experiment, shares, **{field.name: options.pop(field.name) for field in OF_SPLIT if field.name in options}
         )
         chosen = RouterOptions(**options)
-        recorder = _recorder(store)
+        recorder = _recorder(store, durable)
         try:
             self.router = Router(arms, split, recorder, chosen, _describe)
         except BaseException:
@@ -187,7 +192,7 @@ def _describe(output: Any) -> Described:
     return (), None
 
 
-def _recorder(store: StoreLike) -> Recorder | None:
+def _recorder(store: StoreLike, durable: bool) -> Recorder | None:
     if store is None or isinstance(store, Recorder):
         return store
-    return Recorder(store if isinstance(store, Store) else Store(store))
+    return Recorder(store if isinstance(store, Store) else Store(store), durable=durable)

@@ -12,6 +12,10 @@ from ..store.events import Assignment
 __all__ = ["Assignment", "Split", "bucket"]
 
 
+LONGEST_NAME = 500
+"""Characters of an experiment's name: what a database can still index."""
+
+
 def bucket(salt: str, unit: str) -> float:
     """A number in [0, 1) for `unit`, uniform over units and independent between salts.
 
@@ -61,6 +65,10 @@ class Split:
     def __post_init__(self) -> None:
         if not self.experiment:
             raise ValueError("the experiment has no name; give experiment=…")
+        if len(self.experiment) > LONGEST_NAME:
+            raise ValueError(
+                f"the experiment's name has {len(self.experiment)} characters; the most are {LONGEST_NAME}"
+            )
         if not self.weights:
             raise ValueError("there is no arm; give at least a control and one other")
         for arm, weight in self.weights.items():

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from ..store.records import text
 from .budgets import ArmFailure, Breaker, CallLimits, Guardrails, all_finite
 from .threads import DeadlinePool, LeftBehind
 
@@ -128,5 +129,5 @@ def failure_kind(error: BaseException) -> str:
 
 
 def failure_message(error: BaseException) -> str:
-    """The error in words."""
-    return str(error) if isinstance(error, ArmFailure) else f"{type(error).__name__}: {error}"
+    """The error in words, also where its own `__str__` fails."""
+    return str(error) if isinstance(error, ArmFailure) else f"{type(error).__name__}: {text(error)}"

@@ -86,6 +86,9 @@ class Router:
         options: everything else.
         describe: content loss per iteration and receipt of an output.
 
+    Attributes:
+        evaluations_dropped: evaluations that found the queue full.
+
     Raises:
         ValueError: arms that do not fit the split, or that would have to run at the same time on one model.
     """
@@ -118,6 +121,7 @@ class Router:
         self.switch = Switch(file, None if recorder is None else self._stored, options.poll_seconds, self._switched)
         self._queue, self._pid = options.queue, os.getpid()
         self._worker = Worker("nc-refiner-shadow", options.queue)
+        self.evaluations_dropped = 0
         if recorder is not None:
             self._quietly(self._telemetry.recorder, self.experiment, recorder)
         for name in (EVERYTHING, *arms):
@@ -214,7 +218,9 @@ class Router:
                     output = self._attempts.call(arm, fresh.args, fresh.kwargs)
             except CallersOwn as own:
                 raise own.error from None
-            except Exception as error:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # SystemExit too: an arm ends no one's program
                 request.failure = Failure(arm, failure_kind(error), failure_message(error))
                 log.warning("%s: %s failed, the control takes over: %s", self.experiment, arm, request.failure.message)
             else:
@@ -248,9 +254,16 @@ class Router:
             self._recorder.put(request.record(seconds, loss, receipt, request.counts and self.mode == "live", paired))
             measured = paired or (request.counts and self.mode == "live")
             if self._evaluate is not None and answered and measured and request.served == request.given.arm:
-                self._worker.submit(lambda: self._measure(request, request.given.arm, args, output, paired))
+                accepted = self._worker.submit(lambda: self._measure(request, request.given.arm, args, output, paired))
+                self._quietly(self._telemetry.evaluation, self.experiment, request.given.arm, accepted)
+                self._dropped_evaluations(0 if accepted else 1)
         except Exception:  # the answer is ready: nothing about its record may take it away
             log.exception("%s: a request could not be recorded", self.experiment)
+
+    def _dropped_evaluations(self, count: int) -> None:
+        if count and not self.evaluations_dropped:
+            log.error("%s: evaluations are dropped: more than %d would wait", self.experiment, self._queue)
+        self.evaluations_dropped += count
 
     def _measure(self, request: Request, arm: str, args: tuple[Any, ...], output: Any, paired: bool) -> None:
         if self._evaluate is None or self._recorder is None:
@@ -289,7 +302,7 @@ class Router:
                 self._span("shadow", arm=name),
             ):
                 output = self._attempts.call(name, fresh.args, kwargs, here=True)
-        except Exception as error:
+        except BaseException as error:
             failure = Failure(name, failure_kind(error), failure_message(error))
             self._quietly(self._telemetry.failure, self.experiment, name, failure.kind)
         seconds = time.perf_counter() - started
@@ -304,6 +317,9 @@ class Router:
         """Record what became of `unit` later (a rating, a conversion, …), under the arm it was given.
 
         Units outside the experiment and numbers that are not finite are passed over; False then, or if it was dropped.
+
+        Raises:
+            ValueError: no number, or more text than the record holds.
         """
         given = self.assign(unit)
         if self._recorder is None or not given.exposed or self.mode == "shadow":

@@ -33,6 +33,9 @@ class Telemetry(Protocol):
     def shadow(self, experiment: str, arm: str, accepted: bool) -> None:
         """A shadow run was queued, or dropped since the queue was full."""
 
+    def evaluation(self, experiment: str, arm: str, accepted: bool) -> None:
+        """An evaluation was queued, or dropped since the queue was full."""
+
     def switch(self, experiment: str, arm: str, on: bool) -> None:
         """An arm (empty: the experiment) was switched."""
 
@@ -54,6 +57,9 @@ class NoTelemetry:
         """Nothing."""
 
     def shadow(self, experiment: str, arm: str, accepted: bool) -> None:
+        """Nothing."""
+
+    def evaluation(self, experiment: str, arm: str, accepted: bool) -> None:
         """Nothing."""
 
     def switch(self, experiment: str, arm: str, on: bool) -> None:
@@ -95,10 +101,18 @@ class Observability:
         self._shadows = Counter(
             f"{prefix}_shadow_runs", "Shadow runs queued or dropped.", ["experiment", "arm", "state"], registry=to
         )
+        self._evaluations = Counter(
+            f"{prefix}_evaluations", "Evaluations queued or dropped.", ["experiment", "arm", "state"], registry=to
+        )
         self._on = Gauge(f"{prefix}_arm_on", "1: on. 0: off. Arm empty: all.", ["experiment", "arm"], registry=to)
-        self._waiting = Gauge(f"{prefix}_records_waiting", "Records in memory.", ["experiment"], registry=to)
+        self._waiting = Gauge(
+            f"{prefix}_records_waiting", "Records not in the database yet.", ["experiment"], registry=to
+        )
         self._waiting_bytes = Gauge(f"{prefix}_journal_bytes", "Bytes waiting on disk.", ["experiment"], registry=to)
-        self._dropped = Gauge(f"{prefix}_records_dropped", "Records lost so far.", ["experiment"], registry=to)
+        self._dropped = Gauge(
+            f"{prefix}_records_dropped", "Records not taken for want of room.", ["experiment"], registry=to
+        )
+        self._refused = Gauge(f"{prefix}_records_refused", "Dead letters so far.", ["experiment"], registry=to)
         self._up = Gauge(f"{prefix}_database_up", "1: takes records.", ["experiment"], registry=to)
 
     @contextmanager
@@ -121,6 +135,10 @@ class Observability:
         """Count a shadow run."""
         self._shadows.labels(experiment, arm, "queued" if accepted else "dropped").inc()
 
+    def evaluation(self, experiment: str, arm: str, accepted: bool) -> None:
+        """Count an evaluation."""
+        self._evaluations.labels(experiment, arm, "queued" if accepted else "dropped").inc()
+
     def switch(self, experiment: str, arm: str, on: bool) -> None:
         """Show an arm's state."""
         self._on.labels(experiment, arm).set(int(on))
@@ -130,4 +148,5 @@ class Observability:
         self._waiting.labels(experiment).set_function(lambda: recorder.waiting)
         self._waiting_bytes.labels(experiment).set_function(lambda: recorder.waiting_bytes)
         self._dropped.labels(experiment).set_function(lambda: recorder.dropped)
+        self._refused.labels(experiment).set_function(lambda: recorder.counts().refused)
         self._up.labels(experiment).set_function(lambda: int(recorder.database_up))

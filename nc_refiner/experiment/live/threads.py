@@ -54,7 +54,7 @@ class Worker:
                 if job is None:
                     return
                 job()
-            except Exception:  # one job's failure is told and must not end the worker
+            except BaseException:  # one job's failure is told and must not end the worker
                 log.exception("%s: a job failed", self._name)
             finally:
                 self._jobs.task_done()

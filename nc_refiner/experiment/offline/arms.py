@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from .config import SweepPlan
+from .config import PlanBase
 
 __all__ = ["Arm", "arms_of"]
 
@@ -52,7 +52,7 @@ def calibrated(iterations: int, cutoff: float, strength: float, seed: int) -> Ar
     return Arm("nc", iterations, cutoff, strength, seed)
 
 
-def arms_of(plan: SweepPlan, strengths: Iterable[float]) -> list[Arm]:
+def arms_of(plan: PlanBase, strengths: Iterable[float]) -> list[Arm]:
     """Every arm of the plan at `strengths`, each once, in the order of the table; SDEdit is always among them."""
     found: dict[Arm, None] = {}
     baselines = plan.baselines

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model, field_validator, model_validator
 
 from ...adapters.registry import available
 from ...baselines import BASELINES
 from ...calibration import NoiseCalibration
 from ...config.document import read_document
 from ...config.problems import validated
+from ...config.refiner import RefinerDescription, SDEditDescription, calibration_fields, changes
 from ...evaluation.catalogue import DEFAULT, FIDELITY, METRICS, TO_ORIGINAL, chosen, metric_named
 from ...naming import did_you_mean
-from ...refining.run import RefineSettings
+from ...refining.settings import RefineSettings
 from ..statistics.non_inferiority import parse_limit
 
 __all__ = [
+    "ArmBase",
     "ArmConfig",
     "ClipConfig",
     "ExperimentConfig",
     "Pieces",
+    "PlanBase",
     "SweepConfig",
     "SweepPlan",
     "load_config",
@@ -33,43 +37,26 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 MEASURED = (*FIDELITY, "spatial_frequency", "content_loss", "seconds", "evaluations")
 """Measured where the file names nothing: they need neither further packages nor weights."""
 MEASURABLE = tuple(dict.fromkeys((*MEASURED, *METRICS)))
-CALIBRATION = ("iterations", "cutoff", "reuse_prediction", "tolerance")
-SETTINGS = (
-    "prompt",
-    "negative_prompt",
-    "strength",
-    "start_timestep",
-    "num_inference_steps",
-    "guidance_scale",
-    "window",
-    "overlap",
-)
+SETTINGS = ("prompt", "negative_prompt", *changes(SDEditDescription, "backbone"))
+"""What every arm may be asked to do: the description of a refiner, and its prompts."""
+CALIBRATION = tuple(name for name in RefinerDescription.model_fields if name not in SDEditDescription.model_fields)
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class ArmConfig(_Strict):
-    """One refiner: `refiner: nc | sdedit` (or just that word), and whatever differs from the experiment's settings."""
+class ArmBase(_Strict):
+    """One refiner: `refiner: nc | sdedit` (or just that word), and whatever differs from the experiment's settings: any
+    field of the description of a refiner."""
 
     refiner: Literal["nc", "sdedit"]
     adapter: dict[str, Any] | None = None
-    iterations: int | None = None
-    cutoff: float | None = None
-    reuse_prediction: bool | None = None
-    tolerance: float | None = None
     prompt: str | None = None
     negative_prompt: str | None = None
-    strength: float | None = None
-    start_timestep: float | None = None
-    num_inference_steps: int | None = None
-    guidance_scale: float | None = None
-    window: int | None = None
-    overlap: int | None = None
 
     @model_validator(mode="after")
-    def _in_range(self) -> ArmConfig:
+    def _in_range(self) -> ArmBase:
         if self.refiner == "sdedit" and any(getattr(self, name) is not None for name in CALIBRATION):
             raise ValueError("sdedit does not calibrate and takes none of " + ", ".join(CALIBRATION))
         self.calibration()
@@ -80,16 +67,25 @@ class ArmConfig(_Strict):
         """How this arm calibrates; `sdedit` is `iterations = 0`."""
         if self.refiner == "sdedit":
             return NoiseCalibration(iterations=0)
-        given = {name: getattr(self, name) for name in CALIBRATION if getattr(self, name) is not None}
-        return NoiseCalibration(**given)
+        return NoiseCalibration(**calibration_fields(self.model_dump(include=set(CALIBRATION), exclude_none=True)))
 
     def settings(self, shared: RefineSettings, seed: int) -> RefineSettings:
         """`shared` with what this arm changes, for one seed."""
-        chosen = {name: getattr(self, name) for name in SETTINGS if getattr(self, name) is not None}
-        base = {name: getattr(shared, name) for name in SETTINGS}
-        if "strength" in chosen or "start_timestep" in chosen:
-            base["strength"] = base["start_timestep"] = None
+        chosen = self.model_dump(include={field.name for field in fields(RefineSettings)}, exclude_none=True)
+        base = {field.name: getattr(shared, field.name) for field in fields(RefineSettings)}
+        for pair in (("strength", "start_timestep"), ("size", "scale")):
+            if any(name in chosen for name in pair):
+                base |= dict.fromkeys(pair)
         return RefineSettings(**{**base, **chosen, "seed": seed})
+
+
+ArmConfig: Any = create_model(
+    "ArmConfig",
+    __base__=ArmBase,
+    __doc__=ArmBase.__doc__,
+    __module__=__name__,
+    **changes(RefinerDescription, "backbone"),
+)
 
 
 class Pieces(_Strict):
@@ -216,16 +212,17 @@ Strength = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
 
 
-class SweepPlan(_Strict):
+class PlanBase(_Strict):
     """Every setting that each clip is refined with.
+
+    Beside these, any field of the description of a refiner, the same for all arms.
 
     Attributes:
         iterations: N of each arm; 0 is plain SDEdit, to which all others are compared.
         cutoffs: ν of each arm, in [0, 1]; 0 is plain SDEdit again, and computed once.
         strengths: in (0, 1].
         seeds: each at least 0; a clip's value is the mean over them.
-        num_inference_steps: of the whole schedule; None is the refiner's default.
-        guidance_scale, prompt: where the refiner takes them.
+        prompt: where the refiner takes one.
         baselines: of `nc_refiner.baselines.BASELINES`.
         ilvr_cutoff: ν of ILVR.
         match_iterations: `matched_sdedit` is matched to this N, at each cutoff above 0.
@@ -237,8 +234,6 @@ class SweepPlan(_Strict):
     cutoffs: tuple[Fraction, ...] = Field(default=(1.0,), min_length=1)
     strengths: tuple[Strength, ...] | None = Field(default=None, min_length=1)
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] = Field(default=(0,), min_length=1)
-    num_inference_steps: Annotated[int, Field(ge=1)] | None = None
-    guidance_scale: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     prompt: str | None = None
     baselines: tuple[str, ...] = ()
     ilvr_cutoff: Fraction = 0.5
@@ -259,6 +254,23 @@ class SweepPlan(_Strict):
     @classmethod
     def _known_metrics(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         return chosen(names)
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """The fields of the description that are set."""
+        return self.model_dump(include=set(DESCRIBED), exclude_none=True, mode="json")
+
+    @property
+    def alone(self) -> bool:
+        """Whether arms run one by one, as they have no latents in common under what is set."""
+        return not self.described.keys() <= {"num_inference_steps", "guidance_scale"}
+
+
+# What a sweep varies has a list of its own: strengths stand for start timesteps too.
+DESCRIBED = changes(RefinerDescription, "backbone", "iterations", "cutoff", "strength", "start_timestep")
+SweepPlan: Any = create_model(
+    "SweepPlan", __base__=PlanBase, __doc__=PlanBase.__doc__, __module__=__name__, **DESCRIBED
+)
 
 
 class RefinerChoice(_Strict):

@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -19,15 +19,22 @@ from filelock import FileLock, Timeout
 from ... import video
 from ...adapters.base import RefinerAdapter
 from ...adapters.registry import create
+from ...baselines import BASELINES, BaselineRefiner
+from ...calibration import NoiseCalibration
+from ...clip import VideoClip
+from ...config.refiner import calibration_fields
 from ...evaluation.catalogue import FIDELITY, METRICS, TO_ORIGINAL
 from ...evaluation.measure import measure_frames
 from ...evaluation.meters import Models
 from ...files import write_text
+from ...refiner import CalibratedRefiner, RefinedClip
 from ...refining.receipt import versions
+from ...refining.resize import resized
 from ...refining.run import Refinement
+from ...refining.settings import RefineSettings
 from .arms import Arm, arms_of
 from .clips import InputClip, Source, sources
-from .config import ExperimentConfig, SweepPlan
+from .config import ExperimentConfig, PlanBase
 from .results import CELLS, INPUT_CLIP, MANIFEST, CellStore, cell_key, clip_folder, output_key
 from .shared_encode import SharedEncode
 from .shared_latents import Bench
@@ -77,12 +84,12 @@ def finish(
         yield {arm: found[arm] for arm in one.keys}
 
 
-def strengths_of(plan: SweepPlan, adapter: RefinerAdapter) -> tuple[float, ...]:
+def strengths_of(plan: PlanBase, adapter: RefinerAdapter) -> tuple[float, ...]:
     """The plan's strengths, or the adapter's default."""
     return plan.strengths or (adapter.requirements.default_strength,)
 
 
-def cells_in(plan: SweepPlan, adapter: RefinerAdapter, clips: Sequence[InputClip]) -> int:
+def cells_in(plan: PlanBase, adapter: RefinerAdapter, clips: Sequence[InputClip]) -> int:
     """How many cells the table of `run_plan` will have."""
     return len(clips) * len(arms_of(plan, strengths_of(plan, adapter)))
 
@@ -90,7 +97,7 @@ def cells_in(plan: SweepPlan, adapter: RefinerAdapter, clips: Sequence[InputClip
 def run_plan(
     adapter: RefinerAdapter,
     clips: Sequence[InputClip],
-    plan: SweepPlan,
+    plan: PlanBase,
     cells: Path,
     on_cell: Callable[[str], None] = lambda clip: None,
 ) -> list[Row]:
@@ -114,28 +121,29 @@ def run_plan(
     Raises:
         ValueError: a clip that is too long, or a baseline over a host that runs its own solver.
     """
-    steps = plan.num_inference_steps or adapter.requirements.default_steps
+    steps = plan.described.get("num_inference_steps") or adapter.requirements.default_steps
     common = {
         "versions": versions(),
         "host": {"name": adapter.name, **adapter.describe()},
         "steps": steps,
-        "guidance_scale": plan.guidance_scale,
+        "guidance_scale": plan.described.get("guidance_scale"),
         "prompt": plan.prompt,
         "metrics": list(plan.metrics),
     }
-    arms = arms_of(plan, strengths_of(plan, adapter))
+    if plan.alone:
+        common["described"] = plan.described
+    arms, shared = arms_of(plan, strengths_of(plan, adapter)), SharedEncode(adapter)
 
-    def rows(clip: InputClip, missing: list[Arm]) -> Iterator[tuple[Arm, Row]]:
+    def rows(clip: InputClip, missing: list[Arm]) -> Iterable[tuple[Arm, Row]]:
+        shared.forget()
+        if plan.alone:
+            return ((arm, _alone(shared, clip, plan, arm)) for arm in missing)
         return Bench(adapter, clip, plan).rows(missing)
 
-    work = (
-        Work(
-            clip.name,
-            {arm: cell_key(clip=clip.digest, arm=arm.as_dict(), **common) for arm in arms},
-            partial(rows, clip),
-        )
-        for clip in clips
-    )
+    def keys(clip: InputClip) -> dict[Arm, str]:
+        return {arm: cell_key(clip=clip.digest, arm=arm.as_dict(), **common) for arm in arms}
+
+    work = (Work(clip.name, keys(clip), partial(rows, clip)) for clip in clips)
     return [
         {
             **{"refiner": adapter.name, "clip": clip.name, "label": arm.label, **arm.as_dict()},
@@ -144,6 +152,33 @@ def run_plan(
         for clip, found in zip(clips, finish(work, CellStore(cells), on_cell), strict=True)
         for arm, row in found.items()
     ]
+
+
+def _alone(adapter: SharedEncode, clip: InputClip, plan: PlanBase, arm: Arm) -> Row:
+    """One arm run by itself, for settings under which arms have no latents in common; only the encode is shared."""
+    settings = {"prompt": plan.prompt, "strength": arm.strength, **plan.described}
+    cutoff = 1.0 if arm.cutoff is None else arm.cutoff
+    described = {**settings, "iterations": arm.iterations or 0, "cutoff": cutoff}
+    calibration = NoiseCalibration(**calibration_fields(described))
+    settings = {field.name: settings[field.name] for field in fields(RefineSettings) if field.name in settings}
+    chosen = RefineSettings(**settings)
+    given = VideoClip(clip.frames, clip.fps)
+    refined: RefinedClip
+    if arm.method in BASELINES:
+        refined = BaselineRefiner(adapter, arm.method, cutoff, calibration)(given, seed=arm.seed or 0, **settings)
+    else:
+        refined = CalibratedRefiner(adapter, calibration)(given, seed=arm.seed, **settings)
+    receipt = refined.receipt
+    row: Row = {"steps": len(receipt["timesteps"]), "evaluations": sum(receipt["evaluations"].values())}
+    if receipt.get("content_loss"):
+        row["content_loss"] = list(receipt["content_loss"])
+    if arm.method == "trace":
+        return row
+    if arm.method == "input":
+        row = {"evaluations": 0}
+    names = (*plan.metrics, *(("psnr_to_original",) if clip.original is not None else ()))
+    original = None if clip.original is None else resized(clip.original, chosen)
+    return row | measure_frames(resized(clip.frames, chosen), refined.clip.frames, names, original=original)
 
 
 class OfflineRun:
@@ -273,8 +308,12 @@ class OfflineRun:
     def _row(self, clip: InputClip, seed: int, name: str) -> Row:
         """Refine `clip` with one arm, keep the output where it is to be kept, and measure it."""
         config, adapter, arm = self.config, self._adapter(name), self.config.arms[name]
-        run = Refinement(adapter, arm.calibration(), arm.settings(config.shared(), _noise_seed(clip.name, seed)))
+        settings = arm.settings(config.shared(), _noise_seed(clip.name, seed))
+        run = Refinement(adapter, arm.calibration(), settings)
         output = torch.cat(list(run.run(clip.frames, len(clip.frames))))
+        # Compared with the input at the size it was refined at.
+        original = None if clip.original is None else resized(clip.original, settings)
+        clip = replace(clip, frames=resized(clip.frames, settings), original=original)
         receipt = dict(run.receipt())
         kept = None
         if config.keep_clips == "all" or (config.keep_clips == "first_seed" and seed == config.seeds[0]):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ...adapters.base import RefinerAdapter, Timesteps
-from ...frequency import LowPass
+from ...calibration import content_loss
 from ...noise_level import NoiseLevel
 
 __all__ = ["SharedEncode"]
@@ -137,7 +137,6 @@ class SharedEncode(RefinerAdapter):
         with torch.no_grad():
             for start in self._starts:
                 x0 = self.inner.predict_x0(start.x_t, start.timestep, start.condition, start.guidance_scale)
-                excess = LowPass(x0.shape[-2], x0.shape[-1], cutoff)((x0 - start.reference).float())
-                losses.append(float(excess.norm() / start.reference.float().norm().clamp_min(1e-12)))
+                losses.append(content_loss(x0, start.reference, cutoff))
         self._starts.clear()
         return sum(losses) / len(losses)

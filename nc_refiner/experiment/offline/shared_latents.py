@@ -16,7 +16,7 @@ from ...calibration import NoiseCalibration, calibration_steps, content_loss
 from ...evaluation.measure import measure_frames
 from .arms import Arm
 from .clips import InputClip
-from .config import SweepPlan
+from .config import PlanBase
 
 __all__ = ["Bench"]
 
@@ -41,12 +41,12 @@ class Bench:
         ValueError: the clip is longer than one window of the adapter.
     """
 
-    def __init__(self, adapter: RefinerAdapter, clip: InputClip, plan: SweepPlan):
+    def __init__(self, adapter: RefinerAdapter, clip: InputClip, plan: PlanBase):
         needs = adapter.requirements
         if needs.max_frames is not None and len(clip.frames) > needs.max_frames:
             raise ValueError(
                 f"{clip.name} has {len(clip.frames)} frames; a sweep measures one window, and {adapter.name} takes at "
-                f"most {needs.max_frames}: lower `frames`"
+                f"most {needs.max_frames}: lower `frames`, or give `window`"
             )
         self.adapter, self.clip, self.plan = adapter, clip, plan
         self._condition = adapter.condition(*((plan.prompt, None) if needs.prompt else (None, None)))
@@ -55,7 +55,7 @@ class Bench:
     def timesteps(self, strength: float) -> Timesteps:
         """The steps that `strength` runs."""
         return self.adapter.timesteps(
-            self.plan.num_inference_steps or self.adapter.requirements.default_steps, strength
+            self.plan.described.get("num_inference_steps") or self.adapter.requirements.default_steps, strength
         )
 
     def rows(self, arms: Sequence[Arm]) -> Iterator[tuple[Arm, Row]]:
@@ -78,7 +78,8 @@ class Bench:
 
     def _setting(self, seed: int, strength: float) -> Setting:
         latents, steps = self._encoded(seed), self.timesteps(strength)
-        return Setting.of(self.adapter, latents, steps, self._condition, seed, guidance_scale=self.plan.guidance_scale)
+        scale = self.plan.described.get("guidance_scale")
+        return Setting.of(self.adapter, latents, steps, self._condition, seed, guidance_scale=scale)
 
     def measured(self, latents: Tensor, setting: Setting) -> Row:
         """Metrics of refined latents, and their own content loss."""

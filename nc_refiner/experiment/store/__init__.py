@@ -1,5 +1,5 @@
 """Where experiments are recorded: SQLite by default, PostgreSQL by URL."""
 
-from .database import Store, open_store
+from .database import DeadLetter, Store, StoreReplacedError, open_store
 
-__all__ = ["Store", "open_store"]
+__all__ = ["DeadLetter", "Store", "StoreReplacedError", "open_store"]

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
+import threading
+import time
+import uuid
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +21,9 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
     from sqlalchemy.engine import URL
 
-__all__ = ["Row", "Store", "open_store"]
+__all__ = ["DeadLetter", "Row", "Store", "StoreReplacedError", "is_temporary", "open_store", "outbox_folder"]
+
+log = logging.getLogger(__name__)
 
 Row = tuple[str, dict[str, Any]]
 """A table's name and one row of it, with its `id`."""
@@ -25,6 +32,21 @@ INSTALL = "the experiment store needs SQLAlchemy and Alembic; pip install 'nc_re
 MIGRATIONS = Path(__file__).with_name("migrations")
 # Any number will do as long as no other program on the server picks it.
 MIGRATION_LOCK = 0x6E635F7265666E65
+
+
+class StoreReplacedError(RuntimeError):
+    """The database is no longer the one that was opened: it was removed, replaced or emptied while it was in use."""
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """A record that the database refused: JSON of its rows, why, and when, in seconds since the epoch (UTC)."""
+
+    id: str
+    experiment: str
+    reason: str
+    record: str
+    at: float
 
 
 class Store:
@@ -41,6 +63,9 @@ class Store:
         self.url = _parsed(os.fspath(url))
         self.engine = _engine(self.url)
         self.migrated = False
+        self._identity: str | None = None
+        self._file: _File | None = None
+        self._checking = threading.RLock()
 
     @property
     def name(self) -> str:
@@ -71,24 +96,128 @@ class Store:
                     f"{self.name}: {error}; it was made by a newer nc_refiner, upgrade this one"
                 ) from error
             connection.commit()
+        self._identity = self._read_identity(make=True)
+        self._file = _File.at(sqlite_file(self.url))
         self.migrated = True
 
+    def _read_identity(self, make: bool = False) -> str | None:
+        from sqlalchemy import select
+        from sqlalchemy.exc import DatabaseError
+
+        from .schema import identity
+
+        row = {"id": "database", "value": uuid.uuid4().hex}
+        try:
+            with self.engine.begin() as connection:
+                if make:
+                    connection.execute(_insert(self.url, identity).on_conflict_do_nothing(), [row])
+                return connection.execute(select(identity.c.value)).scalar()
+        except DatabaseError as error:
+            if make or (is_temporary(error) and not _no_table(error)):
+                raise
+            return None
+
+    def check(self) -> None:
+        """Raise `StoreReplacedError` unless the database file is the one that was opened, wherever it lies now."""
+        with self._checking:
+            self._check()
+
+    def _check(self) -> None:
+        file = sqlite_file(self.url)
+        if file is None or self._file is None:
+            return
+        now = _File.at(file)
+        if now.same(self._file):
+            self._file = now
+            return
+        # Connections go on to see the file that is gone, and its write-ahead log would be taken for the new one's.
+        self.engine.dispose()
+        if now.log is not None and now.log == self._file.log and now.inode != self._file.inode:
+            for ending in ("-wal", "-shm"):
+                file.with_name(file.name + ending).unlink(missing_ok=True)
+        if now.inode is None:
+            raise StoreReplacedError(f"{self.name} was removed while it was in use")
+        if self._read_identity() != self._identity:
+            raise StoreReplacedError(f"{self.name} was replaced or emptied while it was in use")
+        self._file = _File.at(file)
+
+    def adopt(self) -> None:
+        """Take what is at the URL now for the database, after `StoreReplacedError`; made anew where there is none."""
+        self.engine.dispose()
+        self.migrated, self._identity, self._file = False, None, None
+        file = sqlite_file(self.url)
+        if file is not None and file.exists() and not _readable(file):
+            kept = file.with_name(f"{file.name}.damaged-{time.time_ns()}")
+            file.rename(kept)
+            for ending in ("-wal", "-shm"):
+                file.with_name(file.name + ending).unlink(missing_ok=True)
+            log.error("%s is damaged; it is kept as %s and a new one begun", self.name, kept.name)
+        self.migrate()
+
+    def forked(self) -> None:
+        """Let go of the parent's connections in a forked process, without closing what is the parent's."""
+        self.engine.dispose(close=False)
+        self._checking = threading.RLock()
+
     def write(self, rows: Iterable[Row], replace: bool = False) -> None:
-        """Insert rows in one transaction; those whose `id` is there already are passed over, or replaced."""
-        from .schema import TABLES
+        """Insert rows in one transaction; those whose `id` is there already are passed over, or replaced.
+
+        Raises:
+            StoreReplacedError: the database was removed or replaced since it was opened; nothing counts as written.
+        """
+        from sqlalchemy import select
+        from sqlalchemy.exc import OperationalError, ProgrammingError
+
+        from .schema import TABLES, identity
 
         by_table: dict[str, list[dict[str, Any]]] = {}
         for table, row in rows:
             by_table.setdefault(table, []).append(row)
+        self.check()
+        try:
+            with self.engine.begin() as connection:
+                if self._identity is not None:
+                    found = connection.execute(select(identity.c.value)).scalar()
+                    if found != self._identity:
+                        raise StoreReplacedError(f"{self.name} was replaced while it was in use")
+                for table, values in by_table.items():
+                    insert = _insert(self.url, TABLES[table])
+                    if replace:
+                        new = {column: insert.excluded[column] for column in values[0] if column != "id"}
+                        statement = insert.on_conflict_do_update(index_elements=["id"], set_=new)
+                    else:
+                        statement = insert.on_conflict_do_nothing()
+                    connection.execute(statement, values)
+        except (OperationalError, ProgrammingError) as error:
+            if self._identity is not None and _no_table(error):
+                raise StoreReplacedError(f"{self.name} was emptied while it was in use") from error
+            raise
+        # What was written to a file that is gone by now is nowhere.
+        self.check()
+
+    def refuse(self, key: str, experiment: str, reason: str, record: str) -> None:
+        """Keep `record` as a dead letter."""
+        row = {"id": key, "experiment": experiment, "reason": reason, "record": record, "at": time.time()}
+        self.write([("dead_letters", row)])
+
+    def dead_letters(self, experiment: str | None = None) -> list[DeadLetter]:
+        """Records that the database refused, of one experiment or of all, oldest first."""
+        from sqlalchemy import select
+
+        from .schema import dead_letters as d
+
+        query = select(d.c.id, d.c.experiment, d.c.reason, d.c.record, d.c.at).order_by(d.c.at, d.c.id)
+        if experiment is not None:
+            query = query.where(d.c.experiment == experiment)
+        with self.engine.connect() as connection:
+            return [DeadLetter(*row) for row in connection.execute(query)]
+
+    def forget_letter(self, letter: DeadLetter) -> None:
+        """Remove a dead letter, once what it holds is stored."""
+        from .schema import dead_letters
+
         with self.engine.begin() as connection:
-            for table, values in by_table.items():
-                insert = _insert(self.url, TABLES[table])
-                if replace:
-                    new = {column: insert.excluded[column] for column in values[0] if column != "id"}
-                    statement = insert.on_conflict_do_update(index_elements=["id"], set_=new)
-                else:
-                    statement = insert.on_conflict_do_nothing()
-                connection.execute(statement, values)
+            connection.execute(dead_letters.delete().where(dead_letters.c.id == letter.id))
 
     def observations(self, experiment: str) -> list[Observation]:
         """Everything measured in `experiment`, oldest first."""
@@ -176,8 +305,69 @@ def sqlite_file(url: URL) -> Path | None:
     return Path(url.database)
 
 
-def journal_folder(url: URL) -> Path:
-    """Where records wait for the database at `url`: beside an SQLite file, else in the user's state folder."""
+@dataclass(frozen=True)
+class _File:
+    """A database file and its write-ahead log as the system knows them; all None where there is none."""
+
+    inode: tuple[int, int] | None
+    size: int
+    log: tuple[int, int] | None
+
+    @classmethod
+    def at(cls, path: Path | None) -> _File:
+        def stat(name: Path) -> tuple[tuple[int, int] | None, int]:
+            try:
+                found = os.stat(name)
+            except OSError:
+                return None, 0
+            return (found.st_dev, found.st_ino), found.st_size
+
+        if path is None:
+            return cls(None, 0, None)
+        inode, size = stat(path)
+        return cls(inode, size, stat(path.with_name(f"{path.name}-wal"))[0])
+
+    def same(self, before: _File) -> bool:
+        """Whether it is the file of `before`, and not cut short since."""
+        return self.inode is not None and self.inode == before.inode and self.size >= before.size
+
+
+def _readable(file: Path) -> bool:
+    """Whether an SQLite file, or an empty one, is whole as far as a quick look tells."""
+    import sqlite3
+
+    try:
+        connection = sqlite3.connect(file, timeout=1)
+        try:
+            return bool(connection.execute("PRAGMA quick_check(1)").fetchone() == ("ok",))
+        finally:
+            connection.close()
+    except sqlite3.OperationalError:
+        return True
+    except sqlite3.DatabaseError:
+        return False
+
+
+def is_temporary(error: Exception) -> bool:
+    """Whether what was refused may be taken later: the database is down, locked, full or read-only, or not the one."""
+    from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+
+    if not isinstance(error, DBAPIError):
+        # Ours, or an argument that the driver does not take.
+        return isinstance(error, (StoreReplacedError, OSError, MemoryError))
+    state = getattr(error.orig, "sqlstate", None)
+    if state is not None:
+        return str(state)[:2] in ("08", "25", "40", "53", "55", "57", "58")
+    return isinstance(error, (OperationalError, InterfaceError))
+
+
+def _no_table(error: Exception) -> bool:
+    found = getattr(error, "orig", None)
+    return getattr(found, "sqlstate", None) == "42P01" or "no such table" in str(found)
+
+
+def outbox_folder(url: URL) -> Path:
+    """Where the outbox of the database at `url` is: beside an SQLite file, else in the user's state folder."""
     file = sqlite_file(url)
     if file is not None:
         return file.with_name(f"{file.name}.pending")

@@ -1,20 +1,25 @@
-"""The recorder: from a request to the journal to the database, each in a thread of its own; a request never waits."""
+"""The recorder: from a request to the outbox to the database, off the request path, and one place that counts."""
 
 from __future__ import annotations
 
 import atexit
+import json
 import logging
 import os
+import sqlite3
 import threading
 import time
+import uuid
 import weakref
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
 
-from .database import Row, Store, journal_folder
-from .journal import Journal
+from .database import Row, Store, StoreReplacedError, is_temporary, outbox_folder
+from .outbox import Counts, Outbox, Waiting
+from .records import Record, decoded, encoded
+from .supervisor import Supervised
 
 __all__ = ["Record", "Recorder"]
 
@@ -22,53 +27,50 @@ log = logging.getLogger(__name__)
 
 BATCH = 500
 FIRST_WAIT, LONGEST_WAIT = 0.1, 10.0
-
-
-class Record(Protocol):
-    """Anything that can say which rows it is."""
-
-    def rows(self) -> list[Row]:
-        """The rows, each with its unique `id`."""
+REMEMBERED = 10_000
+"""Records of this process kept in memory after they were stored, for a database that is removed under it."""
 
 
 class Recorder:
     """Writes records off the request path.
 
-    `put` appends to a queue in memory. One thread moves it to the journal on disk, from where a second one writes it to
-    the database in batches and removes it. An outage of the database therefore only lets the journal grow; a process
+    `put` checks a record and takes it in, in memory. One thread moves it to the outbox, a local SQLite file, from where
+    a second one writes it to the database in batches. An outage of the database only lets the outbox grow; a process
     that is killed leaves it to the next one. Every row has a unique id that the database takes once, so that nothing is
-    written twice, however often it is tried.
+    written twice, however often it is tried. What the database refuses for ever is kept as a dead letter.
 
     Args:
         store: the database; connected to, and brought up to date, by the second thread.
-        journal: folder of the journal; default: `FILE.pending` beside an SQLite file, else in the user's state folder
+        outbox: folder of the outbox; default: `FILE.pending` beside an SQLite file, else in the user's state folder
             (`XDG_STATE_HOME`). On local disk; several processes may share it.
-        capacity: records that may wait in memory, ≥ 1. Beyond it, or beyond `max_bytes` on disk, records are dropped,
+        capacity: records that may wait in memory, ≥ 1, while the outbox takes none. Beyond it they are not taken,
             counted in `dropped`, and told in the log.
         max_bytes: most that may wait on disk.
-        flush_seconds: how long a record may wait before it is moved on.
+        flush_seconds: how long a record may stay in memory alone; what `kill -9` takes with it.
+        durable: commit each record to the outbox before `put` returns: `kill -9` then takes nothing.
         on_state: called with `database up` (bool) when that changes, from the second thread.
 
     Raises:
-        OSError: the journal's folder cannot be written.
+        OSError, sqlite3.Error: the outbox cannot be made.
     """
 
     def __init__(
         self,
         store: Store,
-        journal: Path | None = None,
+        outbox: Path | None = None,
         capacity: int = 100_000,
         max_bytes: int = 2**30,
         flush_seconds: float = 0.2,
+        durable: bool = False,
         on_state: Callable[[bool], None] | None = None,
     ):
         if capacity < 1:
             raise ValueError(f"the queue's capacity is {capacity}; it must be at least 1")
         self.store = store
-        self._folder, self._max_bytes = journal or journal_folder(store.url), max_bytes
-        self._capacity, self._flush_seconds = capacity, flush_seconds
+        self.folder, self._max_bytes = outbox or outbox_folder(store.url), max_bytes
+        self._capacity, self._flush_seconds, self._durable = capacity, flush_seconds, durable
         self._on_state = on_state or (lambda up: None)
-        self.dropped = self.written = self.rejected = 0
+        self.dropped = 0
         self.database_up = True
         self._begin()
         stop = weakref.WeakMethod(self.close)
@@ -77,142 +79,224 @@ class Recorder:
 
     def _begin(self) -> None:
         self._pid = os.getpid()
-        self._queue: deque[Record] = deque()
-        self._journal = Journal(self._folder, self._max_bytes)
-        self._closing = threading.Event()
-        self._deadline = float("inf")
-        self._drained = threading.Event()
-        self._journalling = False
-        self._wake, self._more = threading.Event(), threading.Event()
+        self._outbox = Outbox(self.folder, self._max_bytes)
+        self._fresh: deque[tuple[str, str]] = deque()
+        # Records of this process, so that a file that is removed under it can be written again.
+        self._unstored: OrderedDict[str, str] = OrderedDict()
+        self._stored: OrderedDict[str, str] = OrderedDict()
+        self._moving = threading.RLock()
+        self._closing, self._deadline = threading.Event(), float("inf")
+        self._outbox_up = True
+        self._gone: StoreReplacedError | None = None
+        self._last: Counts | None = None
+        self._wake, self._more, self._drained = threading.Event(), threading.Event(), threading.Event()
         self._threads = [
-            threading.Thread(target=target, name=f"nc-refiner-{name}", daemon=True)
-            for target, name in ((self._to_journal, "journal"), (self._to_database, "database"))
+            Supervised("nc-refiner-outbox", self._to_outbox),
+            Supervised("nc-refiner-database", self._to_database),
         ]
-        for thread in self._threads:
-            thread.start()
 
     def put(self, record: Record) -> bool:
-        """Queue a record, in a few µs; False if it had to be dropped. Never raises, never waits."""
+        """Take in a record; False if there is no room for it. Waits for nothing, or with `durable` for one commit.
+
+        Raises:
+            ValueError: a value that its column can never hold; the record is not taken in.
+        """
+        text = encoded(record)
         if self._pid != os.getpid() and not self._after_fork():
             return False
-        if len(self._queue) >= self._capacity or self._closing.is_set():
-            self._drop(1, "the queue is full" if not self._closing.is_set() else "the recorder is closed")
+        if self._closing.is_set() or len(self._fresh) >= self._capacity:
+            self._drop(1, "the recorder is closed" if self._closing.is_set() else "too many wait in memory")
             return False
-        self._queue.append(record)
+        self._fresh.append((uuid.uuid4().hex, text))
+        if self._durable:
+            self._move()
         return True
 
     def _after_fork(self) -> bool:
-        # The parent's threads, and its connections, did not come along.
+        # The parent's threads, its connections and what it holds in memory did not come along, or are the parent's.
+        _ORPHANS.append(self._outbox)
         try:
-            self.store.engine.dispose(close=False)
-            self._journal.forget()
+            self.store.forked()
             self._begin()
-        except OSError as error:
-            self._drop(1, f"the journal cannot be opened after a fork: {error}")
+        except (OSError, sqlite3.Error) as error:
+            self._drop(1, f"the outbox cannot be opened after a fork: {error}")
             return False
         return True
 
     def _drop(self, count: int, reason: str) -> None:
         if self.dropped == 0:
-            log.error("records are dropped: %s", reason)
+            log.error("records are not taken: %s", reason)
         self.dropped += count
+
+    # Counting
+
+    def counts(self) -> Counts:
+        """Accepted, stored, waiting, refused so far, of all processes with this outbox; once closed, as it was then."""
+        if self._last is not None:
+            return self._last
+        with self._moving:
+            found, fresh = self._outbox.counts(), len(self._fresh)
+        return Counts(found.accepted + fresh, found.stored, found.waiting + fresh, found.refused, found.lost)
 
     @property
     def waiting(self) -> int:
-        """Records in memory; those on disk are `waiting_bytes`."""
-        return len(self._queue)
+        """Records that are not in the database yet."""
+        return self.counts().waiting
 
     @property
     def waiting_bytes(self) -> int:
         """Bytes on disk that the database does not have yet."""
-        return self._journal.waiting_bytes
+        return self._outbox.waiting_bytes() if self._last is None else 0
 
-    def _to_journal(self) -> None:
-        held: list[Row] = []
+    @property
+    def restarts(self) -> int:
+        """How often one of the threads had to be started again."""
+        return sum(thread.restarts for thread in self._threads)
+
+    # Memory to outbox
+
+    def _move(self) -> bool:
+        """Commit what is in memory alone; whether that worked."""
+        with self._moving:
+            batch = [self._fresh[i] for i in range(min(len(self._fresh), 10 * BATCH))]
+            try:
+                if not self._outbox.there():
+                    self._outbox.rebuild(dict(self._unstored))
+                if batch:
+                    self._outbox.add(batch)
+            except (OSError, sqlite3.Error) as error:
+                if self._repair(error):
+                    return self._move()
+                if self._outbox_up:
+                    log.error("the outbox in %s takes no records, they wait in memory: %s", self.folder, error)
+                self._outbox_up = False
+                return False
+            if not self._outbox_up:
+                log.warning("the outbox in %s takes records again", self.folder)
+            self._outbox_up = True
+            for key, text in batch:
+                self._fresh.popleft()
+                self._unstored[key] = text
+            while len(self._unstored) > self._capacity:
+                self._unstored.popitem(last=False)
+        if batch:
+            self._more.set()
+        return True
+
+    def _repair(self, error: Exception) -> bool:
+        """Begin a new outbox where `error` says that the file is damaged; whether that was done."""
+        if not self._outbox.damaged(error):
+            return False
+        with self._moving:
+            self._outbox.rebuild(dict(self._unstored))
+        return True
+
+    def _to_outbox(self) -> None:
         while True:
             closing = self._closing.is_set()
-            self._journalling = True
-            while self._queue and len(held) < BATCH:
-                try:
-                    held += self._queue.popleft().rows()
-                except Exception:  # one record that cannot be written out must not stop the others
-                    log.exception("a record cannot be written")
-                    self.rejected += 1
-            if held:
-                try:
-                    if not self._journal.append(held):
-                        self._drop(len(held), "the journal on disk is full")
-                    held = []
-                    self._more.set()
-                except OSError as error:
-                    log.warning("the journal cannot be written, trying again: %s", error)
-                    if closing and time.monotonic() > self._deadline:
-                        self._drop(len(held), f"the journal cannot be written: {error}")
-                        held = []
-                    time.sleep(FIRST_WAIT)
-            self._journalling = bool(held)
-            if not self._queue and not held:
-                if closing:
-                    self._drained.set()
-                    self._more.set()
-                    return
-                self._wake.wait(self._flush_seconds)
+            done = self._move() and not self._fresh
+            if closing and (done or time.monotonic() > self._deadline):
+                self._drained.set()
+                self._more.set()
+                return
+            if not self._fresh or not done:
+                self._wake.wait(self._flush_seconds if not closing else 0.02)
                 self._wake.clear()
+
+    # Outbox to database
 
     def _to_database(self) -> None:
         wait = FIRST_WAIT
         while True:
-            rows, token = self._journal.peek(BATCH)
-            if token is None and self.store.migrated:
-                if self._drained.is_set():
-                    return
-                self._more.wait(self._flush_seconds)
-                self._more.clear()
-                continue
             try:
+                if self._gone is not None:
+                    self._write_again(self._gone)
                 self.store.migrate()
-                if rows:
-                    self._write(rows)
-            except Exception as error:  # whatever ails the database, the rows wait on disk
+                batch = self._outbox.oldest(BATCH)
+                if batch:
+                    self._deliver(batch)
+                else:
+                    self.store.check()
+                    if self._drained.is_set():
+                        return
+                    self._more.wait(self._flush_seconds)
+                    self._more.clear()
+            except StoreReplacedError as error:
+                self._gone = error
+                continue
+            except Exception as error:  # whatever ails the database or the outbox, the records wait
+                if self._repair(error):
+                    continue
                 if self.database_up:
                     log.warning("the database does not take records, they wait on disk: %s", _one_line(error))
                 self._state(False)
                 if self._drained.is_set() and time.monotonic() + wait > self._deadline:
                     return
-                self._closing.wait(wait) if not self._closing.is_set() else time.sleep(wait)
+                self._closing.wait(wait) if not self._closing.is_set() else time.sleep(min(wait, 0.1))
                 wait = min(2 * wait, LONGEST_WAIT if not self._closing.is_set() else 0.5)
                 continue
             wait = FIRST_WAIT
-            if token is not None:
-                self._journal.done(token)
             self._state(True)
 
-    def _write(self, rows: list[Row]) -> None:
-        from sqlalchemy.exc import DataError, IntegrityError, StatementError
+    def _deliver(self, batch: list[Waiting]) -> None:
+        rows = {}
+        for record in batch:
+            try:
+                rows[record] = decoded(record.record)
+            except ValueError as error:
+                self._refuse(record, error)
+        try:
+            self.store.write([row for found in rows.values() for row in found])
+        except Exception as error:
+            if is_temporary(error):
+                raise
+            log.warning("the database refuses a batch, writing one by one: %s", _one_line(error))
+            for record, found in rows.items():
+                self._deliver_one(record, found)
+        else:
+            self._done(list(rows))
 
+    def _deliver_one(self, record: Waiting, rows: list[Row]) -> None:
         try:
             self.store.write(rows)
-            self.written += len(rows)
-            return
-        except (DataError, IntegrityError, KeyError) as error:
-            log.warning("a batch holds a row the database refuses, writing one by one: %s", _one_line(error))
-        except StatementError as error:
-            if type(error) is not StatementError:
+        except Exception as error:
+            if is_temporary(error):
                 raise
-        for row in rows:
-            try:
-                self.store.write([row])
-                self.written += 1
-            except (DataError, IntegrityError, KeyError) as error:
-                self._reject(row, error)
-            except StatementError as error:
-                if type(error) is not StatementError:
-                    raise
-                self._reject(row, error)
+            self._refuse(record, error)
+        else:
+            self._done([record])
 
-    def _reject(self, row: Row, error: Exception) -> None:
-        self.rejected += 1
-        self._journal.reject([row], _one_line(error))
+    def _done(self, records: list[Waiting]) -> None:
+        with self._moving:
+            self._outbox.done(records)
+            for record in records:
+                text = self._unstored.pop(record.key, None)
+                if text is not None:
+                    self._stored[record.key] = text
+            while len(self._stored) > REMEMBERED:
+                self._stored.popitem(last=False)
+
+    def _refuse(self, record: Waiting, error: Exception) -> None:
+        try:
+            experiment = str(json.loads(record.record)[0][1].get("experiment", ""))
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+            experiment = ""
+        self.store.refuse(record.key, experiment, _one_line(error), record.record)
+        with self._moving:
+            self._outbox.done([record], "refused")
+            self._unstored.pop(record.key, None)
+        log.error("%s refuses a record, it is kept as a dead letter: %s", self.store.name, _one_line(error))
+
+    def _write_again(self, error: StoreReplacedError) -> None:
+        """Go on in the database that is there now, beginning with what this process had stored in the other."""
+        self.store.adopt()
+        with self._moving:
+            again = list(self._stored.items())
+            self._outbox.add(again, again=True)
+            self._stored.clear()
+            self._unstored.update(again)
+        self._gone = None
+        log.error("%s; the last %d records of this process are written again to the one there now", error, len(again))
 
     def _state(self, up: bool) -> None:
         if up != self.database_up:
@@ -222,21 +306,24 @@ class Recorder:
             self._on_state(up)
 
     def flush(self, timeout: float = 30.0) -> bool:
-        """Wait until the database has everything put so far; False when `timeout` seconds did not suffice."""
+        """Wait until nothing waits any more; False when `timeout` seconds did not suffice."""
         ends = time.monotonic() + timeout
-        while self._queue or self._journalling or self._journal.waiting_bytes:
+        while True:
+            with suppress(sqlite3.Error, StoreReplacedError):
+                if self.waiting == 0 and self._gone is None:
+                    self.store.check()
+                    return True
             if time.monotonic() > ends:
                 return False
             self._wake.set()
             time.sleep(0.005)
-        return True
 
     def close(self, timeout: float = 30.0) -> bool:
         """Write out everything and stop.
 
         Returns:
             True: the database has it all. False: it did not answer within `timeout` seconds, and the rest is safe on
-            disk until the next recorder with this journal starts.
+            disk until the next recorder with this outbox starts.
         """
         if self._pid != os.getpid() or self._closing.is_set():
             return True
@@ -244,17 +331,22 @@ class Recorder:
         self._deadline = time.monotonic() + timeout
         self._closing.set()
         self._wake.set()
-        self._threads[0].join()
-        self._threads[1].join(max(0.0, timeout) + 10)
-        clean = not self._journal.waiting_bytes
-        if self._threads[1].is_alive():
-            # Stuck inside the driver; the descriptors stay its own until the process ends.
-            self._journal.sync()
-            return False
-        self._journal.close()
-        if not clean:
-            log.warning("the database did not take all records; the rest waits in %s", self._folder)
-        return clean
+        ended = [thread.join(self._deadline + 0.5 - time.monotonic()) for thread in self._threads]
+        # Once more from here, for a thread that is stuck.
+        self._move()
+        if self._fresh:
+            log.error("%d records could not be written to the outbox and end with this process", len(self._fresh))
+        self._last = self.counts()
+        if self._last.waiting:
+            log.warning("the database did not take all records; %d wait in %s", self._last.waiting, self.folder)
+        if all(ended):
+            # A thread that is stuck inside the driver may still come back to it.
+            self._outbox.close()
+        return not self._last.waiting
+
+
+_ORPHANS: list[Outbox] = []
+"""Outboxes of parent processes: a child must not close what it did not open."""
 
 
 def _one_line(error: Exception) -> str:

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from sqlalchemy import JSON, BigInteger, Boolean, Column, Float, Index, MetaData, String, Table, Text
 
-__all__ = ["TABLES", "errors", "exposures", "measurements", "metadata", "requests", "studies", "switches", "votes"]
+__all__ = [
+    "TABLES",
+    "dead_letters",
+    "errors",
+    "exposures",
+    "identity",
+    "measurements",
+    "metadata",
+    "requests",
+    "studies",
+    "switches",
+    "votes",
+]
 
 metadata = MetaData()
 
@@ -117,6 +129,26 @@ studies = Table(
     Column("secret", String(64), nullable=False, comment="key of the names that clips have in a browser"),
     Column("settings", JSON, nullable=False, comment="arms, control, items with the digests of their clips"),
     _at(),
+)
+
+dead_letters = Table(
+    "dead_letters",
+    metadata,
+    _key(),
+    Column("experiment", Text, nullable=False, server_default="", comment="as far as the record says"),
+    Column("reason", Text, nullable=False, comment="why the database does not take it"),
+    Column("record", Text, nullable=False, comment="JSON of its rows"),
+    _at(),
+)
+
+WHAT_IDENTITY_IS = "made with the database: tells it from any that takes its place"
+identity = Table(
+    "identity",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column(
+        "value", String(64), nullable=False, comment="made with the database: tells it from any that takes its place"
+    ),
 )
 
 TABLES = dict(metadata.tables)
