@@ -24,6 +24,7 @@ __all__ = [
     "parameters",
     "register",
     "register_host",
+    "registered",
     "summary",
 ]
 
@@ -148,6 +149,11 @@ def _built_in() -> dict[str, str]:
 
 def _entry_points() -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=GROUP)}
+
+
+def registered() -> dict[str, Factory]:
+    """What has been registered in this process so far, by name."""
+    return dict(_registered)
 
 
 def available() -> list[str]:

@@ -62,7 +62,7 @@ def _device() -> str:
 
 def examine() -> dict[str, Any]:
     """Everything the doctor knows, JSON-ready."""
-    from ..adapters.modelscope.diagnosis import problems
+    from ..adapters.modelscope.diagnosis import problems, stood_in
     from ..refining.receipt import versions
 
     return {
@@ -71,7 +71,7 @@ def examine() -> dict[str, Any]:
         "device": _device(),
         "memory": _memory(),
         "refiners": {name: diagnose(name) for name in available()},
-        "modelscope": problems(needs_ffmpeg=True),
+        "modelscope": problems(needs_ffmpeg=True) + stood_in(),
     }
 
 

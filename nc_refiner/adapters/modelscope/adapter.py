@@ -81,6 +81,7 @@ class ModelScopeAdapter(RefinerAdapter):
             max_frames=int(self.model.cfg.max_frames),
             size_multiple=(64, 64),
             size_offset=(16, 0),
+            min_size=(MIN_HEIGHT, MIN_WIDTH),
             default_strength=0.6,
             default_steps=DEFAULT_STEPS[solver],
         )

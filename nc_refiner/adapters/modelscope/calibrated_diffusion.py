@@ -51,7 +51,13 @@ class CalibratedDiffusion:
         return getattr(self._diffusion, name)
 
     def diffuse(self, x0: Tensor, t: Tensor, noise: Tensor | None = None) -> Tensor:
-        """The host's `diffuse`, remembered for the `sample` that follows."""
+        """The host's `diffuse`, remembered for the `sample` that follows.
+
+        Raises:
+            ValueError: a clip of one frame, which the host would only refuse when it decodes.
+        """
+        if x0.ndim == 5 and x0.shape[2] < 2:
+            raise ValueError("the clip has one frame; this model takes at least 2")
         x_t: Tensor = self._diffusion.diffuse(x0, t, noise)
         self._noised[threading.get_ident()] = _Noised(x0, int(t.flatten()[0]), x_t)
         return x_t
