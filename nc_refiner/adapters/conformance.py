@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ..calibration import NoiseCalibration, calibrate
+from ..frequency import LowPass
 from ..refinement import Refinement, RefineSettings
 from ..windows import frame_noise
 from .base import RefinerAdapter, Timesteps
@@ -91,6 +92,7 @@ def check(
         "state restored": bench.state_restored,
         "identity": bench.identity,
         "fixed point": bench.fixed_point,
+        "frequencies": bench.frequencies,
     }
     if not adapter.owns_trajectory:
         checks["noise level matches step"] = bench.step_consistency
@@ -306,6 +308,38 @@ class _Bench:
         error = _relative(level.noise_in(done.x_t, reference), epsilon)
         if not error <= self.tolerance:
             raise _Failure(f"the calibrated noise is {error:.2g} (relative) away from the model's epsilon")
+
+    def frequencies(self) -> None:
+        """A reference that differs only above ν leaves the calibrated low band alone, seen through `decode`.
+
+        For latents that are the pixels themselves: packed into planes they would hold as many numbers, but a low-pass
+        over them would be none of the picture. A VAE's latents have a grid of their own and are passed over.
+        """
+        cutoff, timesteps, condition = 0.5, self._timesteps(), self.adapter.condition()
+        frames = 0.25 + 0.5 * self.frames
+        reference = self.adapter.encode(frames, self._generator())
+        if reference.numel() != frames.numel():
+            return
+        fine = torch.randn(frames.shape, generator=self._generator())
+        fine = fine - LowPass(frames.shape[-2], frames.shape[-1], cutoff + 0.1)(fine)
+        fine = fine * (0.2 / float(fine.abs().max().clamp_min(1e-12)))
+        other = self.adapter.encode(frames + fine, self._generator())
+        level = self.adapter.noise_level(timesteps.first)
+        noise = torch.randn(reference.shape, generator=self._generator()).to(reference)
+        x_t = level.add_noise(reference, noise)
+        config = NoiseCalibration(iterations=1, cutoff=cutoff)
+        plain, moved = (
+            calibrate(x_t, wanted, level, lambda x: self.adapter.predict_x0(x, timesteps.first, condition), config).x_t
+            for wanted in (reference, other)
+        )
+        seen = self.adapter.decode(reference + (moved - plain) / level.alpha) - self.adapter.decode(reference)
+        share = float(seen.double().norm() / fine.double().norm().clamp_min(1e-12))
+        if not share <= 0.05:
+            raise _Failure(
+                f"a reference that differs only above {cutoff + 0.1:g} of the picture's Nyquist frequency moves the "
+                f"clip by {share:.0%} of that difference through the band below {cutoff:g}: cutoff acts on another "
+                "layout than the picture's; unpack the latents, so that their neighbours are neighbours in the picture"
+            )
 
     def round_trip(self, allowed: float) -> None:
         """decode(encode(frames)) is the clip again."""
