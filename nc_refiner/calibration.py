@@ -53,9 +53,7 @@ class NoiseCalibration:
     def __post_init__(self) -> None:
         iterations, scale, tolerance = self.iterations, self.guidance_scale, self.tolerance
         if isinstance(iterations, bool) or not isinstance(iterations, Integral) or not 0 <= iterations <= 100:
-            raise ValueError(
-                f"iterations is {iterations!r}; it must be a whole number of at least 0, at most 100 (usual: 1 to 3)"
-            )
+            raise ValueError(f"iterations is {iterations!r}; it must be a whole number of at least 0, at most 100")
         object.__setattr__(self, "iterations", int(iterations))  # NumPy's whole numbers are welcome
         if not (_is_number(self.cutoff) and 0 <= self.cutoff <= 1):
             raise ValueError(f"cutoff is {self.cutoff!r}; it must lie in [0, 1] (a fraction of the Nyquist frequency)")
