@@ -81,3 +81,55 @@ def test_what_it_refuses(pipe: Any) -> None:
         latents(pipe, calibration_iterations=-1)
     with pytest.raises(ValueError, match="no block named 'denoise'"):
         with_calibration(StableDiffusionXLCalibrationStep())
+
+
+def test_wrap_names_the_blocks(pipe: Any) -> None:
+    with pytest.raises(TypeError, match=r"Modular Diffusers pipeline.*integrations\.diffusers_modular"):
+        nc_refiner.wrap(pipe)
+
+
+def wan(iterations: int, cutoff: float = 1.0, output: str = "latents") -> Any:
+    from diffusers import ClassifierFreeGuidance
+    from zoo_video import embeds_call, wan_parts
+
+    from integrations.diffusers_modular import wan_video_to_video
+
+    blocks = wan_video_to_video()
+    blocks.sub_blocks.pop("text_encoder")
+    pipe = blocks.init_pipeline()
+    parts = {name: part for name, part in wan_parts().items() if part is not None}
+    pipe.update_components(**parts, guider=ClassifierFreeGuidance(guidance_scale=4.0))
+    pipe.set_progress_bar_config(disable=True)
+    call = embeds_call(9, 32)
+    del call["guidance_scale"]
+    with counted(pipe) as calls:
+        found = pipe(
+            **call,
+            strength=0.6,
+            num_inference_steps=5,
+            generator=torch.Generator().manual_seed(0),
+            calibration_iterations=iterations,
+            calibration_cutoff=cutoff,
+            output=output,
+        )
+    assert len(calls) == 2 * (3 + (iterations if cutoff else 0))
+    return found
+
+
+@pytest.mark.parametrize(("iterations", "cutoff"), [(0, 1.0), (3, 0.0), (1, 1.0), (2, 0.5)])
+def test_wan_from_a_video_does_what_wrap_does(iterations: int, cutoff: float) -> None:
+    from zoo import generate
+    from zoo_video import VIDEOS
+
+    entry = VIDEOS["WanVideoToVideoPipeline"]
+    wanted = generate(nc_refiner.wrap(entry.build(), iterations=iterations, cutoff=cutoff), entry, strength=0.6)
+    found = wan(iterations, cutoff)
+    assert torch.allclose(found, wanted, atol=1e-3 * float(wanted.abs().max()))
+    if iterations and cutoff:
+        assert not torch.allclose(found, wan(0), atol=1e-2)
+        assert len(wan(iterations, cutoff, "calibration_trace").content_loss) == iterations
+
+
+def test_wan_refuses_in_words() -> None:
+    with pytest.raises(ValueError, match="iterations"):
+        wan(-1)
