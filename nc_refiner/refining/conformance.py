@@ -67,8 +67,8 @@ def check(
         num_inference_steps, strength: a short schedule with at least two steps.
         trained: also require that the estimate at a moderate noise level is near the reference, which only a
             trained model can meet; it is what tells a wrong x̂₀ formula or a wrong α from a right one.
-        lossless: whether decode(encode(x)) must be x to 1e-5, and low-passed latents a low-passed picture; None asks
-            for 0.2 only (an untrained VAE: pass False to skip).
+        lossless: whether decode(encode(x)) must be x to 1e-5; None asks for 0.2 only (an
+            untrained VAE: pass False to skip).
         tolerance: relative error allowed where equality is up to rounding.
 
     Returns:
@@ -88,13 +88,12 @@ def check(
         "identity": bench.identity,
         "fixed point": bench.fixed_point,
         "reuse": bench.reuse,
+        "cutoff is a spatial frequency": bench.spatial_frequency,
     }
     if not adapter.owns_trajectory:
         checks["noise level matches step"] = bench.step_consistency
     if adapter.requirements.latent_windows:
         checks["latent windows"] = bench.latent_windows
-    if lossless:
-        checks["cutoff is a spatial frequency"] = bench.spatial_frequency
     if lossless is not False:
         checks["round trip"] = lambda: bench.round_trip(1e-5 if lossless else 0.2)
     if trained:

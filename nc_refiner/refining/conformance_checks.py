@@ -167,21 +167,36 @@ class Bench:
             raise Fault("denoise gives the same result for two different first_x0; it must step from the one given")
 
     def spatial_frequency(self) -> None:
-        """A low-pass over the latents' height and width is one over the picture's."""
-        noise = torch.rand(self.frames.shape, generator=self._generator())
-        latents = self.adapter.encode(0.4 + 0.2 * noise, self._generator())
-        cutoff = 0.5
-        smooth = self.adapter.decode(LowPass(latents.shape[-2], latents.shape[-1], cutoff)(latents))
-        high = [self._high_band(picture, cutoff) for picture in (smooth, 0.4 + 0.2 * noise)]
-        if not high[0] < 0.05 * high[1]:
-            raise Fault(
-                f"of latents low-passed at {cutoff} the picture keeps {high[0] / high[1]:.0%} of what lies above it; "
-                "the latents' height and width are no places in the picture (packed? unpack them in encode and decode)"
-            )
+        """A reference that differs only above ν leaves the calibrated low band alone, seen through `decode`.
 
-    def _high_band(self, frames: Tensor, cutoff: float) -> float:
-        low = LowPass(frames.shape[-2], frames.shape[-1], min(1.0, 1.1 * cutoff))
-        return float((frames - low(frames)).double().square().sum())
+        For latents that are the pixels themselves: packed into planes they would hold as many numbers, but a low-pass
+        over them would be none of the picture. A VAE's latents have a grid of their own and are passed over.
+        """
+        cutoff, timesteps, condition = 0.5, self._timesteps(), self.adapter.condition()
+        frames = 0.25 + 0.5 * self.frames
+        reference = self.adapter.encode(frames, self._generator())
+        if reference.numel() != frames.numel():
+            return
+        fine = torch.randn(frames.shape, generator=self._generator())
+        fine = fine - LowPass(frames.shape[-2], frames.shape[-1], cutoff + 0.1)(fine)
+        fine = fine * (0.2 / float(fine.abs().max().clamp_min(1e-12)))
+        other = self.adapter.encode(frames + fine, self._generator())
+        level = self.adapter.noise_level(timesteps.first)
+        noise = torch.randn(reference.shape, generator=self._generator()).to(reference)
+        x_t = level.add_noise(reference, noise)
+        config = NoiseCalibration(iterations=1, cutoff=cutoff)
+        plain, moved = (
+            calibrate(x_t, wanted, level, lambda x: self.adapter.predict_x0(x, timesteps.first, condition), config).x_t
+            for wanted in (reference, other)
+        )
+        seen = self.adapter.decode(reference + (moved - plain) / level.alpha) - self.adapter.decode(reference)
+        share = float(seen.double().norm() / fine.double().norm().clamp_min(1e-12))
+        if not share <= 0.05:
+            raise Fault(
+                f"a reference that differs only above {cutoff + 0.1:g} of the picture's Nyquist frequency moves the "
+                f"clip by {share:.0%} of that difference through the band below {cutoff:g}; the latents' height and "
+                "width are no places in the picture (packed? unpack them in encode and decode)"
+            )
 
     def layout(self) -> None:
         """Latents are (1, C, F', H', W'): what changes early in the clip moves the latents earlier than what changes

@@ -34,11 +34,11 @@ def test_embedded_conforms(embedded, frames):
 
 
 class WrongFormula(EmbeddedRefiner):
-    """Takes the v-prediction for an epsilon-prediction."""
+    """Takes the network's x₀ for an epsilon-prediction."""
 
     def predict_x0(self, x_t, timestep, condition, guidance_scale=None):
         level = self.noise_level(timestep)
-        return (x_t - level.sigma * self.predict_v(x_t, timestep)) / level.alpha
+        return (x_t - level.sigma * super().predict_x0(x_t, timestep, condition)) / level.alpha
 
 
 class WrongAlpha(EmbeddedRefiner):
