@@ -1,7 +1,7 @@
 """Blocks for Modular Diffusers: noise calibration between preparing latents and denoising them. SDXL image-to-image:
 
 from diffusers.modular_pipelines import StableDiffusionXLAutoBlocks
-from integrations.diffusers_modular import with_calibration
+from nc_refiner.integrations.diffusers_modular import with_calibration
 
 pipe = with_calibration(StableDiffusionXLAutoBlocks()).init_pipeline("stabilityai/stable-diffusion-xl-refiner-1.0")
 pipe.load_components(torch_dtype=torch.bfloat16)

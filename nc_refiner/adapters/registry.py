@@ -119,7 +119,7 @@ def host_of(pipe: Any) -> Host:
     if _has_base(pipe, "diffusers", "ModularPipeline"):
         raise TypeError(
             f"{kind} is a Modular Diffusers pipeline, which is calibrated by a block of its own: "
-            "integrations.diffusers_modular has with_calibration(blocks) for SDXL image-to-image and "
+            "nc_refiner.integrations.diffusers_modular has with_calibration(blocks) for SDXL image-to-image and "
             "wan_video_to_video() for Wan"
         )
     known = sorted(name for name, host in _hosts.items() if host.module)

@@ -104,7 +104,7 @@ def test_the_videocrafter_readmes_command_is_understood(tmp_path: Path, capsys: 
     from integrations.videocrafter.refine_folder import main
 
     text = (ROOT / "integrations" / "videocrafter" / "README.md").read_text("utf-8")
-    command = text[text.index("python -m integrations.videocrafter.refine_folder") :].split("```", 1)[0]
+    command = text[text.index("python -m nc_refiner.integrations.videocrafter.refine_folder") :].split("```", 1)[0]
     arguments = command.replace("\\\n", " ").split()[3:]
     arguments = [str(tmp_path / "nothing") if word == "VideoCrafter" else word for word in arguments]
     assert main(arguments) == 2
