@@ -119,8 +119,8 @@ def host_of(pipe: Any) -> Host:
     if _has_base(pipe, "diffusers", "ModularPipeline"):
         raise TypeError(
             f"{kind} is a Modular Diffusers pipeline, which is calibrated by a block of its own: "
-            "nc_refiner.integrations.diffusers_modular has with_calibration(blocks) for SDXL image-to-image and "
-            "wan_video_to_video() for Wan"
+            "nc_refiner.integrations.diffusers_modular has with_calibration(blocks) for SDXL image-to-image, "
+            "wan_video_to_video() and ltx2_second_stage()"
         )
     known = sorted(name for name, host in _hosts.items() if host.module)
     raise TypeError(
