@@ -5,6 +5,7 @@ See README.md in this folder for the packages it needs; skipped, with the reason
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from nc_refiner import NoiseCalibration, VideoClip, calibrate
 from nc_refiner.adapters.videocrafter import VideoCrafterAdapter
 from nc_refiner.adapters.videocrafter.checkout import isolated
 from nc_refiner.refining import conformance
+from nc_refiner.video import write_clip
 
 from .videocrafter_models import WIDTH, checkout, load_sampling, write_checkpoint, write_config
 
@@ -270,3 +272,32 @@ def test_sampling_past_the_calibration_warns_once(root, funcs, tmp_path):
     with pytest.warns(UserWarning, match="outside a sampler"):
         model.q_sample(x0, torch.tensor([301]))
     nc_refiner.unwrap(model)
+
+
+def test_the_readmes_command_runs_and_resumes(root, tmp_path):
+    from integrations.videocrafter.refine_folder import main
+
+    config = write_config(tmp_path, image=False)
+    (tmp_path / "clips").mkdir()
+    frames = torch.rand((4, 3, 32, 32), generator=torch.Generator().manual_seed(1))
+    write_clip(VideoClip(frames, 8.0), tmp_path / "clips" / "a.mp4")
+    (tmp_path / "prompts.txt").write_text("a camel\n", encoding="utf-8")
+    text = (Path(__file__).parents[2] / "integrations" / "videocrafter" / "README.md").read_text(encoding="utf-8")
+    command = text[text.index("python -m nc_refiner.integrations.videocrafter.refine_folder") :].split("```", 1)[0]
+    ours = {
+        "--root": str(root),
+        "--config": str(config),
+        "--ckpt_path": str(write_checkpoint(root, config)),
+        "--cond_input": str(tmp_path / "clips"),
+        "--prompt_file": str(tmp_path / "prompts.txt"),
+        "--savedir": str(tmp_path / "refined"),
+        "--ddim_steps": "4",
+    }
+    words = command.replace("\\\n", " ").split()[3:]
+    arguments = [ours.get(before, word) for before, word in zip(["", *words], words, strict=False)]
+    assert set(ours) <= set(words) and main(arguments) == 0
+    made = tmp_path / "refined" / "a.mp4"
+    stamp = made.stat().st_mtime_ns
+    receipt = json.loads((tmp_path / "refined" / "a.receipt.json").read_text(encoding="utf-8"))
+    assert receipt["settings"]["prompt"] == "a camel" and receipt["adapter"]["fps"] == 28
+    assert main(arguments) == 0 and made.stat().st_mtime_ns == stamp
