@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 Row = tuple[str, dict[str, Any]]
 """A table's name and one row of it, with its `id`."""
 
+_MIGRATING = threading.Lock()
 INSTALL = "the experiment store needs SQLAlchemy and Alembic; pip install 'nc_refiner[experiment]'"
 MIGRATIONS = Path(__file__).with_name("migrations")
 # Any number will do as long as no other program on the server picks it.
@@ -86,7 +87,8 @@ class Store:
 
         config = Config()
         config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-        with self.engine.connect() as connection:
+        # Alembic's context is one for the whole process.
+        with _MIGRATING, self.engine.connect() as connection:
             _lock(connection)
             config.attributes["connection"] = connection
             try:
@@ -156,8 +158,9 @@ class Store:
 
     def forked(self) -> None:
         """Let go of the parent's connections in a forked process, without closing what is the parent's."""
+        global _MIGRATING
         self.engine.dispose(close=False)
-        self._checking = threading.RLock()
+        self._checking, _MIGRATING = threading.RLock(), threading.Lock()
 
     def write(self, rows: Iterable[Row], replace: bool = False) -> None:
         """Insert rows in one transaction; those whose `id` is there already are passed over, or replaced.
