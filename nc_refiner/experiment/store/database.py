@@ -120,11 +120,19 @@ class Store:
             return None
 
     def check(self) -> None:
-        """Raise `StoreReplacedError` unless the database file is the one that was opened, wherever it lies now."""
-        with self._checking:
-            self._check()
+        """Raise `StoreReplacedError` unless the database is the one that was opened, wherever its file lies now."""
+        if not self.migrated:
+            return
+        if sqlite_file(self.url) is not None:
+            self._check_file()
+        elif self._read_identity() != self._identity:
+            raise StoreReplacedError(f"{self.name} was replaced or emptied while it was in use")
 
-    def _check(self) -> None:
+    def _check_file(self) -> None:
+        with self._checking:
+            self._compare_file()
+
+    def _compare_file(self) -> None:
         file = sqlite_file(self.url)
         if file is None or self._file is None:
             return
@@ -176,7 +184,7 @@ class Store:
         by_table: dict[str, list[dict[str, Any]]] = {}
         for table, row in rows:
             by_table.setdefault(table, []).append(row)
-        self.check()
+        self._check_file()
         try:
             with self.engine.begin() as connection:
                 if self._identity is not None:
@@ -196,7 +204,7 @@ class Store:
                 raise StoreReplacedError(f"{self.name} was emptied or damaged while it was in use") from error
             raise
         # What was written to a file that is gone by now is nowhere.
-        self.check()
+        self._check_file()
 
     def refuse(self, key: str, experiment: str, reason: str, record: str) -> None:
         """Keep `record` as a dead letter."""

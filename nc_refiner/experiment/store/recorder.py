@@ -13,7 +13,6 @@ import uuid
 import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 from .database import Row, Store, StoreReplacedError, is_temporary, outbox_folder
@@ -27,6 +26,8 @@ log = logging.getLogger(__name__)
 
 BATCH = 500
 FIRST_WAIT, LONGEST_WAIT = 0.1, 10.0
+CHECK_SECONDS = 1.0
+"""How often an idle recorder looks whether its database is still there."""
 REMEMBERED = 10_000
 """Records of this process kept in memory after they were stored, for a database that is removed under it."""
 
@@ -207,7 +208,7 @@ class Recorder:
     # Outbox to database
 
     def _to_database(self) -> None:
-        wait = FIRST_WAIT
+        wait, check = FIRST_WAIT, 0.0
         while True:
             try:
                 if self._gone is not None:
@@ -217,7 +218,9 @@ class Recorder:
                 if batch:
                     self._deliver(batch)
                 else:
-                    self.store.check()
+                    if time.monotonic() >= check:
+                        self.store.check()
+                        check = time.monotonic() + CHECK_SECONDS
                     if self._drained.is_set():
                         return
                     self._more.wait(self._flush_seconds)
@@ -315,10 +318,14 @@ class Recorder:
                 # Someone waits: a database that is back need not be found out by chance.
                 self._hurry.set()
                 hurry = time.monotonic() + 0.5
-            with suppress(sqlite3.Error, StoreReplacedError):
+            try:
                 if self.waiting == 0 and self._gone is None:
                     self.store.check()
                     return True
+            except StoreReplacedError as error:
+                self._gone = error
+            except Exception as error:  # the thread that writes says what ails the database
+                log.debug("waiting for the database: %s", _one_line(error))
             if time.monotonic() > ends:
                 return False
             self._wake.set()
