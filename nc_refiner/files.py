@@ -17,11 +17,13 @@ __all__ = [
     "PICTURE_SUFFIXES",
     "VIDEO_SUFFIXES",
     "AtomicFile",
+    "DiskFull",
     "FileError",
     "clear_parts",
     "digest",
     "exclusive",
     "failures_told",
+    "read_text",
     "write_text",
 ]
 
@@ -34,13 +36,17 @@ class FileError(ValueError):
     """A file that cannot be read or written; the message is one line written for people."""
 
 
+class DiskFull(FileError):
+    """There is no room: the disk is full, or a quota or size limit was reached. The work failed, not the input."""
+
+
 def write_failure(path: object, error: BaseException) -> FileError:
     """The `FileError` that tells a person why writing `path` failed."""
     number = getattr(error, "errno", None)
     if number == errno.ENOSPC:
-        return FileError(f"{path}: the disk is full, nothing was written; free some space or choose another folder")
+        return DiskFull(f"{path}: the disk is full, nothing was written; free some space or choose another folder")
     if number in (errno.EFBIG, errno.EDQUOT):
-        return FileError(f"{path}: a file-size limit or quota was reached, nothing was written; raise it")
+        return DiskFull(f"{path}: a file-size limit or quota was reached, nothing was written; raise it")
     if number in (errno.EACCES, errno.EPERM, errno.EROFS):
         return FileError(f"{path}: no permission to write in {Path(str(path)).parent}; choose another folder")
     lines = str(error).splitlines() or [type(error).__name__]
@@ -181,8 +187,41 @@ def write_text(path: Path, text: str) -> AtomicFile:
     file = AtomicFile(path)
     try:
         with failures_told(path):
-            file.temporary.write_text(text, encoding="utf-8")
+            # Half a character, as in a file name that is no UTF-8, is written as its escape: the same text in JSON.
+            file.temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
     except BaseException:
         file.discard()
         raise
     return file
+
+
+def read_text(path: Path, limit: int, what: str) -> str:
+    """The UTF-8 text of a regular file.
+
+    Args:
+        path: the file.
+        limit: bytes it may have at most; no more than that is ever read, whatever its size claims to be.
+        what: what it should be, for the message.
+
+    Raises:
+        FileError: no such file, not a regular one, too large, unreadable, or not UTF-8.
+    """
+    try:
+        if path.is_dir():
+            raise FileError(f"{path} is a folder; give the name of {what}")
+        if path.exists() and not path.is_file():
+            raise FileError(f"{path} is not a regular file; give the name of {what}")
+        with path.open("rb") as stream:
+            raw = stream.read(limit + 1)
+    except FileNotFoundError:
+        raise FileError(f"{path} does not exist; give the name of {what}") from None
+    except (OSError, ValueError) as error:
+        if isinstance(error, FileError):
+            raise
+        raise FileError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    if len(raw) > limit:
+        raise FileError(f"{path} is larger than {limit >> 20 or 1} MiB; give the name of {what}")
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise FileError(f"{path} is not a text file in UTF-8 ({error.reason}); give the name of {what}") from None

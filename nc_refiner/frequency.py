@@ -84,6 +84,28 @@ class LowPass:
         band = torch.fft.ifft(torch.fft.fft(band, dim=-2) * mask, dim=-2)
         return torch.fft.irfft(band, n=self._size[-1]).to(x.dtype)
 
+    def mean_square(self, x: Tensor) -> Tensor:
+        """Mean square of the filtered `(…, H, W)` over its last two axes, `(…)` float64, without transforming back
+        (Parseval).
+
+        >>> x = torch.rand(2, 9, 12)
+        >>> torch.allclose(LowPass(9, 12, 0.5).mean_square(x), LowPass(9, 12, 0.5)(x).double().square().mean((-2, -1)))
+        True
+        """
+        if self._mask is None or self.empty:
+            return self(x).square().mean(dim=(-2, -1), dtype=torch.float64)
+        height, width = self._size
+        real = x if x.dtype in (torch.float32, torch.float64) else x.float()
+        band = torch.fft.fft(torch.fft.rfft(real)[..., : self._mask.shape[-1]], dim=-2)
+        # A column stands for its mirror image too; the first has none, nor has the last of an even width.
+        counted = torch.full((self._mask.shape[-1],), 2.0, dtype=torch.float64)
+        counted[0] = 1
+        if width % 2 == 0 and len(counted) == width // 2 + 1:
+            counted[-1] = 1
+        weights = (self._mask.square() * counted).to(device=x.device, dtype=real.dtype)
+        energy = (torch.view_as_real(band).square().sum(dim=-1) * weights).sum(dim=(-2, -1), dtype=torch.float64)
+        return energy / (height * width) ** 2
+
 
 def relative_norm(x: Tensor, reference: Tensor) -> float:
     """‖x‖ / ‖reference‖ of each batch element of `(B, …)`, averaged over the batch."""

@@ -17,7 +17,7 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from nc_refiner.adapters.diffusers.loading import require_diffusers  # noqa: E402
-from nc_refiner.adapters.diffusers.support import refusal  # noqa: E402
+from nc_refiner.adapters.diffusers.support import noises_something, refusal  # noqa: E402
 from nc_refiner.adapters.diffusers.tested import TESTED  # noqa: E402
 
 DOCUMENT = ROOT / "docs" / "diffusers_pipelines.md"
@@ -37,7 +37,7 @@ Written by `python tools/diffusers_table.py` for diffusers {version}; a test fai
 
 
 def _candidates() -> dict[str, type]:
-    """Classes that take a strength, or a video: whatever could be mistaken for an SDEdit refiner."""
+    """Classes that noise an input, or take a video: whatever could be mistaken for an SDEdit refiner."""
     diffusers = require_diffusers()
     found = {}
     with warnings.catch_warnings():
@@ -48,8 +48,7 @@ def _candidates() -> dict[str, type]:
             cls = getattr(diffusers, name)
             if not (inspect.isclass(cls) and issubclass(cls, diffusers.DiffusionPipeline) and "__call__" in dir(cls)):
                 continue
-            parameters = inspect.signature(cls.__call__).parameters
-            if {"strength", "denoise_strength", "video"} & set(parameters):
+            if noises_something(cls):
                 found[name] = cls
     return found
 

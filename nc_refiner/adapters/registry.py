@@ -8,10 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..naming import did_you_mean
-from .base import RefinerAdapter
+
+if TYPE_CHECKING:
+    from .base import RefinerAdapter
 
 __all__ = [
     "Host",
@@ -22,11 +24,12 @@ __all__ = [
     "parameters",
     "register",
     "register_host",
+    "registered",
     "summary",
 ]
 
 GROUP = "nc_refiner.adapters"
-Factory = Callable[..., RefinerAdapter]
+Factory = Callable[..., "RefinerAdapter"]
 
 _registered: dict[str, Factory] = {}
 
@@ -59,7 +62,7 @@ def _has_base(value: Any, package: str, name: str) -> bool:
 
 
 def _is_videocrafter(value: Any) -> bool:
-    from .videocrafter.recognition import missing_attributes
+    from .recognition import missing_attributes
 
     return not missing_attributes(value)
 
@@ -146,6 +149,11 @@ def _built_in() -> dict[str, str]:
 
 def _entry_points() -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=GROUP)}
+
+
+def registered() -> dict[str, Factory]:
+    """What has been registered in this process so far, by name."""
+    return dict(_registered)
 
 
 def available() -> list[str]:

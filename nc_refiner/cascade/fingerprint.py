@@ -19,12 +19,13 @@ __all__ = ["clip_digest", "code_version", "digest_of", "named_files"]
 def digest_of(value: Any) -> str:
     """SHA-256 of JSON-ready data, independent of the order of keys."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def clip_digest(clip: VideoClip) -> str:
     """SHA-256 of a clip's frames, to 8 bits, and of what is known of it."""
-    found = hashlib.sha256(str((tuple(clip.frames.shape), clip.fps, clip.prompt, clip.seed)).encode("utf-8"))
+    about = str((tuple(clip.frames.shape), clip.fps, clip.prompt, clip.seed))
+    found = hashlib.sha256(about.encode("utf-8", "surrogatepass"))
     for frame in clip.frames:
         found.update(frame.mul(255).round().to(torch.uint8).numpy().tobytes())
     return found.hexdigest()
@@ -42,22 +43,31 @@ def code_version() -> str:
     return found.hexdigest()
 
 
-def named_files(value: Any) -> dict[str, str]:
-    """Digest of every file that a string somewhere in `value` names, and size and time of those in named folders."""
+def named_files(value: Any, outside: Path) -> dict[str, str]:
+    """Digest of every file that a string somewhere in `value` names, and size and time of those in named folders.
+
+    `outside`: the folder the run writes into, of which nothing counts as read.
+    """
     if isinstance(value, dict):
-        return {name: found for inner in value.values() for name, found in named_files(inner).items()}
+        return {name: found for inner in value.values() for name, found in named_files(inner, outside).items()}
     if isinstance(value, (list, tuple)):
-        return {name: found for inner in value for name, found in named_files(inner).items()}
+        return {name: found for inner in value for name, found in named_files(inner, outside).items()}
     if not isinstance(value, str) or not 0 < len(value) < 4096 or "\0" in value:
         return {}
-    path = Path(value)
+    path, written = Path(value), outside.resolve()
     try:
+        if path.resolve().is_relative_to(written):
+            return {}
         if path.is_file():
             return {value: digest(path)}
         if path.is_dir():
             # Weights in a folder are many gigabytes: their sizes and times stand for them.
             inside = sorted(file for file in path.rglob("*") if file.is_file())
-            listed = [(str(file.relative_to(path)), file.stat().st_size, file.stat().st_mtime_ns) for file in inside]
+            listed = [
+                (str(file.relative_to(path)), file.stat().st_size, file.stat().st_mtime_ns)
+                for file in inside
+                if not file.resolve().is_relative_to(written)
+            ]
             return {value: digest_of(listed)}
     except OSError:
         return {}

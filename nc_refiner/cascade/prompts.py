@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..config.document import ConfigError
+from ..files import FileError, read_text
 from .stages.base import Source
 
 __all__ = ["Item", "plan_items", "read_prompts", "safe_name"]
 
 MAX_PROMPTS = 100_000
+MAX_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
@@ -32,11 +34,9 @@ def read_prompts(path: Path) -> list[str]:
         ConfigError: no such file, not text, or no prompt in it.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path} is not a text file in UTF-8; write one prompt a line") from None
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}; give a text file, one prompt a line") from None
+        lines = read_text(path, MAX_BYTES, "a text file, one prompt a line").splitlines()
+    except FileError as error:
+        raise ConfigError(str(error)) from None
     prompts = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
     if not 0 < len(prompts) <= MAX_PROMPTS:
         raise ConfigError(f"{path} holds {len(prompts)} prompts; needed: 1 to {MAX_PROMPTS}, one a line")

@@ -7,15 +7,16 @@ all the result depends on; a stage is finished only if the record says so and ev
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..clip import VideoClip
-from ..files import digest, write_text
+from ..files import clear_parts, digest, write_text
 from ..video import write_clip
 from .exchange import read_exact, write_exact
-from .fingerprint import clip_digest
+from .fingerprint import clip_digest, digest_of
 
 __all__ = ["Finished", "StageFolder", "write_json"]
 
@@ -58,28 +59,32 @@ class StageFolder:
 
     def finished(self, fingerprint: str) -> Finished | None:
         """The finished stage, if it was made under `fingerprint` and every file of it is whole."""
-        record = self._read()
-        if record is None or record.get("fingerprint") != fingerprint:
-            return None
         try:
+            record = self._read()
+            if record is None or record.get("fingerprint") != fingerprint or record.get("record") != _sealed(record):
+                return None
             for path in self._files():
                 if digest(path) != record["files"][path.name]:
                     return None
             return Finished(record["clip"]["digest"], record["clip"]["frames"], record["fallback"])
-        except (OSError, KeyError, TypeError):
+        except (OSError, KeyError, TypeError, ValueError):
             return None
 
     def _read(self) -> dict[str, Any] | None:
         try:
             record = json.loads(self.record.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return None
         return record if isinstance(record, dict) else None
 
     def clear(self) -> None:
         """Remove the record first, then the files, so that a stage half removed is not a finished one."""
         for path in (self.record, *self._files()):
-            path.unlink(missing_ok=True)
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+            clear_parts(path)
 
     def write(self, clip: VideoClip, receipt: dict[str, Any], fingerprint: str, fallback: str | None) -> Finished:
         """Write a stage's files and then its record; raises `VideoError` where that fails."""
@@ -96,7 +101,7 @@ class StageFolder:
             "clip": {"digest": finished.clip_digest, "frames": len(clip), **about},
             "files": {path.name: digest(path) for path in self._files()},
         }
-        write_json(self.record, record)
+        write_json(self.record, {**record, "record": _sealed(record)})
         return finished
 
     def read(self) -> VideoClip:
@@ -105,3 +110,8 @@ class StageFolder:
         if record is None:
             raise ValueError(f"{self.record} is gone; run the cascade again with --resume")
         return read_exact(self.frames, record["clip"])
+
+
+def _sealed(record: dict[str, Any]) -> str:
+    """Digest of everything else in a record: one that was changed by anyone but a run is not trusted."""
+    return digest_of({key: value for key, value in record.items() if key != "record"})

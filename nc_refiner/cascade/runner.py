@@ -228,7 +228,7 @@ class CascadeRunner:
             {
                 "code": code_version(),
                 "options": options,
-                "files": named_files(options),
+                "files": named_files(stage.reads(), self.root),
                 "identity": stage.identity(),
                 "prompt": item.prompt,
                 "negative_prompt": self.config.negative_prompt,

@@ -7,12 +7,10 @@ import os
 from importlib import metadata
 from typing import Annotated, Any
 
-import torch
 import typer
 
-from ..adapters.modelscope.diagnosis import problems
 from ..adapters.registry import available, diagnose
-from ..refining.receipt import versions
+from .options import flag
 
 __all__ = ["doctor"]
 
@@ -21,7 +19,6 @@ PACKAGES = {
     "safetensors": "required: the embedded refiner's weights",
     "av": "required: writing video, reading what decord cannot",
     "decord": "reading video (PyAV stands in where it is missing)",
-    "torchmetrics": "required: SSIM",
     "diffusers": "diffusers pipelines: pip install nc_refiner[diffusers]",
     "modelscope": "ModelScope video-to-video: pip install nc_refiner[modelscope]",
     "xformers": "faster attention on a GPU where it has a kernel: pip install nc_refiner[xformers]",
@@ -36,6 +33,8 @@ def _version(package: str) -> str | None:
 
 
 def _memory() -> dict[str, float]:
+    import torch
+
     found: dict[str, float] = {}
     if hasattr(os, "sysconf") and "SC_AVPHYS_PAGES" in os.sysconf_names:
         page = os.sysconf("SC_PAGE_SIZE")
@@ -51,6 +50,8 @@ def _memory() -> dict[str, float]:
 
 
 def _device() -> str:
+    import torch
+
     if not torch.cuda.is_available():
         return f"CPU, {torch.get_num_threads()} threads"
     try:
@@ -61,18 +62,21 @@ def _device() -> str:
 
 def examine() -> dict[str, Any]:
     """Everything the doctor knows, JSON-ready."""
+    from ..adapters.modelscope.diagnosis import problems, stood_in
+    from ..refining.receipt import versions
+
     return {
         "versions": versions(),
         "packages": {name: {"version": _version(name), "for": use} for name, use in PACKAGES.items()},
         "device": _device(),
         "memory": _memory(),
         "refiners": {name: diagnose(name) for name in available()},
-        "modelscope": problems(needs_ffmpeg=True),
+        "modelscope": problems(needs_ffmpeg=True) + stood_in(),
     }
 
 
 def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+    as_json: Annotated[bool, flag("One JSON object on standard output.", "--json")] = False,
 ) -> None:
     """Show what is installed and what each refiner needs; exit code 1 if the default refiner cannot run.
 

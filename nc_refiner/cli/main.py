@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from .._version import __version__
+from ..files import DiskFull
 from .ab import ab
 from .cascade import cascade
 from .doctor import doctor
@@ -29,6 +30,8 @@ from .sweep import sweep
 __all__ = ["app", "main"]
 
 FAILED, BAD_INPUT = 1, 2
+LONGEST = 1500
+"""Characters of a message; what a file or a program adds to it may have any length."""
 # Typer's parser has been both an own package and a part of Typer; the base of its errors is found through public names:
 # BadParameter is a UsageError, and that is what every error with a message for the user derives from.
 CommandLineError: Any = typer.BadParameter.__bases__[0].__bases__[0]
@@ -83,6 +86,8 @@ def _root(
 
 def _say(text: str) -> None:
     line = " ".join(str(text).split())
+    if len(line) > LONGEST:
+        line = f"{line[: LONGEST - 200]} … {line[-150:]}"
     sys.stderr.write(f"nc-refiner: {line}\n")
 
 
@@ -140,6 +145,9 @@ def _failure(error: Exception) -> int:
         # Without a name it is a stream, most often standard output; files that are written have errors of their own.
         _say(f"{error.filename or 'reading or writing a stream'}: {error.strerror}")
         return BAD_INPUT if error.errno in BAD_NAMES else FAILED
+    if isinstance(error, DiskFull):
+        _say(text)
+        return FAILED
     if isinstance(error, (ValueError, FileNotFoundError, ImportError, NotImplementedError)):
         for pattern, spelling in SPELLINGS:
             text = re.sub(pattern, spelling, text)

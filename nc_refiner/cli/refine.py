@@ -8,16 +8,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import torch
 import typer
 
-from ..calibration import NoiseCalibration
 from ..config.refiner import RefinerDescription, calibration_fields
-from ..refining.repeat import RefineRequest, repeat
 from ..refining.settings import RefineSettings
 from .options import flag, option, with_description
+
+if TYPE_CHECKING:
+    from ..refining.repeat import RefineRequest
 
 __all__ = ["refine"]
 
@@ -51,6 +51,7 @@ def refine(
     Beside OUTPUT: NAME.json (fps, prompt, seed, history) and NAME.receipt.json (what the run did). With --compare
     also NAME.sdedit.mp4, NAME.compare.mp4 (reference, SDEdit, calibrated) and NAME.contact.png.
     """
+    from ..refining.repeat import repeat
     from .refine_job import RefineJob
     from .refine_table import print_report
 
@@ -96,6 +97,9 @@ def refine(
 
 def _request(described: dict[str, Any], settings: dict[str, Any], reading: dict[str, Any]) -> RefineRequest:
     """The run that the options ask for; one that is not given is the default of what it belongs to."""
+    from ..calibration import NoiseCalibration
+    from ..refining.repeat import RefineRequest
+
     known = {field.name for field in fields(RefineSettings)}
     chosen = {name: value for name, value in described.items() if name in known}
     return RefineRequest(
@@ -107,6 +111,8 @@ def _request(described: dict[str, Any], settings: dict[str, Any], reading: dict[
 
 def _usable(device: str) -> str:
     """`device` if a tensor can be put there and read back."""
+    import torch
+
     try:
         torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError, ImportError) as error:

@@ -8,12 +8,13 @@ from typing import Annotated
 import typer
 
 from ..adapters.registry import available, summary
+from .options import flag
 
 __all__ = ["refiners"]
 
 
 def refiners(
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+    as_json: Annotated[bool, flag("One JSON object on standard output.", "--json")] = False,
 ) -> None:
     """List the registered refiners."""
     found = {name: _summary(name) for name in available()}

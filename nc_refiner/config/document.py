@@ -9,6 +9,8 @@ from typing import Any
 
 import yaml
 
+from ..files import FileError, read_text
+
 __all__ = ["ConfigError", "Document", "parse_yaml", "read_document"]
 
 MAX_BYTES = 1 << 20
@@ -57,17 +59,9 @@ def read_document(path: str | os.PathLike[str]) -> Document:
     """
     path = Path(path)
     try:
-        if path.is_dir():
-            raise ConfigError(f"{path} is a folder; give the name of a YAML file")
-        if path.stat().st_size > MAX_BYTES:
-            raise ConfigError(f"{path} is larger than {MAX_BYTES >> 20} MiB; a config is a short text file")
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is not a text file in UTF-8 ({error.reason}); give a YAML file") from None
-    except FileNotFoundError:
-        raise ConfigError(f"{path} does not exist; give the name of a YAML file") from None
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
+        text = read_text(path, MAX_BYTES, "a YAML file")
+    except FileError as error:
+        raise ConfigError(str(error)) from None
     data, places = parse_yaml(text, str(path))
     if data is None:
         raise ConfigError(f"{path} is empty; it holds keys with values")

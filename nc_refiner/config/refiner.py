@@ -1,23 +1,25 @@
 """THE description of a refiner. Cascade keys, command-line options, sweeps and experiments are made from it: an option
-that is added here appears in all of them."""
+that is added here appears in all of them. Reading it does not need torch, so that `--help` is quick."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import fields
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.fields import FieldInfo
 
 from ..adapters.registry import available, parameters
-from ..calibration import NoiseCalibration
 from ..naming import unknown_name
 from ..refining.settings import RefineSettings
 from .document import ConfigError, Document, read_document
 from .options import Options, StageOptions
 from .section import read_section
+
+if TYPE_CHECKING:
+    from ..calibration import NoiseCalibration
 
 __all__ = [
     "Backbone",
@@ -108,6 +110,8 @@ class SDEditDescription(Options):
 
     def calibration(self) -> NoiseCalibration:
         """How the noise is calibrated: not at all."""
+        from ..calibration import NoiseCalibration
+
         return NoiseCalibration(iterations=0)
 
 
@@ -128,11 +132,15 @@ class RefinerDescription(SDEditDescription):
 
     def calibration(self) -> NoiseCalibration:
         """How the noise is calibrated."""
+        from ..calibration import NoiseCalibration
+
         return NoiseCalibration(**calibration_fields(self.model_dump()))
 
 
 def calibration_fields(values: dict[str, Any]) -> dict[str, Any]:
     """Of `values` under the names used here, those of `NoiseCalibration`, under the names used there."""
+    from ..calibration import NoiseCalibration
+
     ours = {field.name: field.name for field in fields(NoiseCalibration)}
     ours |= {there: here for here, there in RENAMED.items()}
     return {there: values[here] for there, here in ours.items() if here in values}

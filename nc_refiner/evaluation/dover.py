@@ -17,7 +17,7 @@ from torch import Tensor
 
 from .extras import needs
 from .learned import load_tensors, unmoved
-from .metrics import checked_frames
+from .prepared import checked_frames
 
 __all__ = ["Dover", "DoverViews"]
 

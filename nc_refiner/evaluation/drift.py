@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..frequency import LowPass
-from .metrics import checked_pair
+from .prepared import prepared_pair
 
 __all__ = ["DriftMap"]
 
@@ -37,8 +37,8 @@ class DriftMap:
 
     def add(self, reference: Tensor, output: Tensor) -> None:
         """Take in the next frames, `(n, 3, H, W)` in [0, 1], both alike. ValueError for NaN or a mismatch."""
-        a, b = checked_pair(reference, output)
-        error = self._low_pass(b - a).square().mean(dim=1, keepdim=True)
+        difference = prepared_pair(reference, output).difference
+        error = self._low_pass(difference).square().mean(dim=1, keepdim=True)
         for block in F.avg_pool2d(error, self._side, ceil_mode=True)[:, 0]:
             place = self._seen * self.bins // self._frames
             self._sums[place] += block

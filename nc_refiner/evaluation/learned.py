@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from .extras import needs
-from .metrics import checked_frames, checked_pair
+from .prepared import checked_frames, prepared_pair
 
 __all__ = ["ClipIqa", "Lpips", "load_tensors", "unmoved"]
 
@@ -154,7 +154,8 @@ class Lpips:
 
     def __call__(self, reference: Tensor, output: Tensor) -> Tensor:
         """`(F,)` float64, at least 0, lower is nearer. ValueError for NaN, shapes that differ, or no frame."""
-        a, b = checked_pair(reference, output)
+        pair = prepared_pair(reference, output)
+        a, b = pair.reference.frames, pair.output.frames
         with torch.inference_mode():
             found = self._network(a.float().to(self._device), b.float().to(self._device), normalize=True)
         return found.reshape(-1).double().cpu()

@@ -14,12 +14,13 @@ from torch import Tensor
 from . import colour, metrics, temporal
 from .catalogue import FIDELITY, METRICS
 from .learned import ClipIqa, Lpips
+from .prepared import PreparedPair, prepared_pair
 
 __all__ = ["FidelityMeter", "Models", "PairMeter"]
 
 Numbers = dict[str, float | None]
 
-BY_PAIR: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+BY_PAIR: dict[str, Callable[[PreparedPair], Tensor]] = {
     "mse": metrics.mse,
     "mse_low": metrics.mse_low,
     "psnr": metrics.psnr,
@@ -126,24 +127,26 @@ class PairMeter:
 
     def add(self, reference: Tensor, output: Tensor) -> None:
         """Take in the next frames, `(n, 3, H, W)` in [0, 1], both alike. ValueError for NaN or a mismatch."""
-        metrics.checked_pair(reference, output)
+        pair = prepared_pair(reference, output)
         for name in self._names:
             if not METRICS[name].temporal:
-                self._attempt(name, self._add, name, reference, output)
+                self._attempt(name, self._add, name, pair)
         before = self._last
         self._last = reference[-1:], output[-1:]
         if any(METRICS[name].temporal for name in self._names):
-            a, b = reference, output
             if before is not None:
-                a, b = torch.cat([before[0], a]), torch.cat([before[1], b])
-            if len(a) > 1:
+                pair = prepared_pair(torch.cat([before[0], reference]), torch.cat([before[1], output]))
+            if len(pair.output.frames) > 1:
                 for name in ("flicker", "warping_error"):
                     if name in self._names:
-                        self._attempt(name, self._add_temporal, name, a, b)
+                        self._attempt(name, self._add_temporal, name, pair)
 
-    def _add(self, name: str, reference: Tensor, output: Tensor) -> None:
+    def _add(self, name: str, pair: PreparedPair) -> None:
+        reference, output = pair.reference.frames, pair.output.frames
         if name in BY_PAIR:
-            self._keep(name, BY_PAIR[name](reference, output))
+            self._keep(name, BY_PAIR[name](pair))
+        elif name == "spatial_frequency":
+            self._keep(name, metrics.spatial_frequency(pair.output), metrics.spatial_frequency(pair.reference))
         elif name == "lpips":
             self._keep(name, self._judges[name](reference, output))
         elif name == "dover":
@@ -151,16 +154,13 @@ class PairMeter:
             self._views[0].add(reference)
             self._views[1].add(output)
         else:
-            measure = metrics.spatial_frequency if name == "spatial_frequency" else self._judges[name]
-            self._keep(name, measure(output), measure(reference))
+            self._keep(name, self._judges[name](output), self._judges[name](reference))
 
-    def _add_temporal(self, name: str, reference: Tensor, output: Tensor) -> None:
+    def _add_temporal(self, name: str, pair: PreparedPair) -> None:
         if name == "flicker":
-            self._keep(name, temporal.flicker(output), temporal.flicker(reference))
+            self._keep(name, temporal.flicker(pair.output), temporal.flicker(pair.reference))
         else:
-            motion = temporal.motion_of(reference)
-            errors = [temporal.warping_error(reference, frames, motion) for frames in (output, reference)]
-            self._keep(name, *errors)
+            self._keep(name, *temporal.warping_errors(pair))
 
     def _keep(self, name: str, values: Tensor, own: Tensor | None = None) -> None:
         self._series.setdefault(name, array("d")).extend(values.tolist())
@@ -214,7 +214,6 @@ class FidelityMeter:
 
     def add(self, reference: Tensor, output: Tensor) -> None:
         """Take in the next frames, `(n, 3, H, W)` in [0, 1], both alike; ValueError where they are not."""
-        metrics.checked_pair(reference, output)
         if self._meter is None:
             self._meter = PairMeter((*FIDELITY, "spatial_frequency"), 0, output.shape[-2], output.shape[-1], Models())
         self._meter.add(reference, output)

@@ -10,14 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .extras import needs
-from .metrics import checked_frames, checked_pair, luma
+from .prepared import Prepared, PreparedPair, prepared, prepared_pair
 
-__all__ = ["Motion", "flicker", "motion_of", "warping_error"]
+__all__ = ["Motion", "flicker", "motion_of", "warping_error", "warping_errors"]
 
 MIN_FLOW_SIDE = 16
 
 
-def flicker(frames: Tensor) -> Tensor:
+def flicker(frames: Tensor | Prepared) -> Tensor:
     """Mean absolute change between neighbouring frames: VBench's temporal flickering (Huang et al. 2024), in [0, 1].
 
     Motion counts as well as flicker: read it beside the reference's own value.
@@ -31,8 +31,8 @@ def flicker(frames: Tensor) -> Tensor:
     >>> flicker(torch.stack([torch.zeros(3, 4, 4), torch.full((3, 4, 4), 0.25)])).item()
     0.25
     """
-    frames = _several("frames", checked_frames("frames", frames))
-    return frames.diff(dim=0).abs().mean(dim=(1, 2, 3))
+    pixels = _several("frames", prepared("frames", frames).frames)
+    return pixels.diff(dim=0).abs_().mean(dim=(1, 2, 3), dtype=torch.float64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,20 +48,21 @@ class Motion:
     visible: Tensor
 
 
-def motion_of(frames: Tensor) -> Motion:
+def motion_of(frames: Tensor | Prepared) -> Motion:
     """Motion of `(F, 3, H, W)`, `F ≥ 2`: DIS flow (Kroeger et al. 2016; OpenCV, medium preset) of the luma.
 
     Pixels whose forward and backward flow disagree (Sundaram et al. 2010: |f + b|² > 0.01 (|f|² + |b|²) + 0.5) or
     that leave the frame count as hidden. ValueError and ImportError as `warping_error`.
     """
-    checked = _several("reference", checked_frames("reference", frames))
-    if min(checked.shape[-2:]) < MIN_FLOW_SIDE:
-        size = tuple(checked.shape[-2:])
+    ready = prepared("reference", frames)
+    _several("reference", ready.frames)
+    if min(ready.frames.shape[-2:]) < MIN_FLOW_SIDE:
+        size = tuple(ready.frames.shape[-2:])
         raise ValueError(f"optical flow needs frames of at least {MIN_FLOW_SIDE}×{MIN_FLOW_SIDE}, found {size}")
     with needs("opencv-python-headless", "cv2"):
         import cv2
     estimator: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    grey = luma(checked).mul(255).round().clamp(0, 255).byte()[:, 0].cpu().numpy()
+    grey = ready.luma.mul(255).round().clamp(0, 255).byte()[:, 0].cpu().numpy()
 
     def flow(first: Any, second: Any) -> Tensor:
         return torch.from_numpy(estimator.calc(first, second, None)).permute(2, 0, 1)
@@ -71,7 +72,9 @@ def motion_of(frames: Tensor) -> Motion:
     return Motion(torch.stack(forward), torch.stack([_visible(*pair) for pair in zip(forward, backward, strict=True)]))
 
 
-def warping_error(reference: Tensor, output: Tensor, motion: Motion | None = None) -> Tensor:
+def warping_error(
+    reference: Tensor | PreparedPair, output: Tensor | None = None, motion: Motion | None = None
+) -> Tensor:
     """Mean squared difference of each output frame to the next one, carried back along the reference's motion.
 
     Lai et al. 2018. Hidden pixels are left out; a pair of frames that has no other gives NaN. It rewards blur and is no
@@ -85,14 +88,28 @@ def warping_error(reference: Tensor, output: Tensor, motion: Motion | None = Non
         ValueError: shapes that differ, fewer than two frames, frames under 16×16, or NaN.
         ImportError: OpenCV is not installed.
     """
-    a, b = checked_pair(reference, output)
-    _several("reference", a)
-    found = motion_of(a) if motion is None else motion
+    pair = prepared_pair(reference, output)
+    found = motion_of(pair.reference) if motion is None else motion
+    return _warped(_several("output", pair.output.frames), found)
+
+
+def warping_errors(pair: PreparedPair) -> tuple[Tensor, Tensor]:
+    """`warping_error` of the output and of the reference itself, along one motion."""
+    found = motion_of(pair.reference)
+    both = torch.cat([pair.output.frames, pair.reference.frames], dim=1)
+    errors = _warped(both, found, parts=2)
+    return errors[:, 0], errors[:, 1]
+
+
+def _warped(frames: Tensor, motion: Motion, parts: int = 1) -> Tensor:
+    """Errors `(F − 1,)` of `(F, 3, H, W)`; `(F − 1, parts)` where that many pictures lie behind one another."""
     errors = []
-    for i in range(len(b) - 1):
-        warped = _carried_back(b[i + 1].cpu(), found.flow[i].double())
-        errors.append((b[i].cpu() - warped).square().mean(dim=0)[found.visible[i]].mean())
-    return torch.stack(errors)
+    for i in range(len(frames) - 1):
+        here, after = frames[i].cpu(), frames[i + 1].cpu()
+        apart = (here - _carried_back(after, motion.flow[i].to(after.dtype))).square()
+        error = apart.unflatten(0, (parts, -1)).mean(dim=1)[:, motion.visible[i]]
+        errors.append(error.mean(dim=1, dtype=torch.float64))
+    return torch.stack(errors) if parts > 1 else torch.stack(errors)[:, 0]
 
 
 def _several(name: str, frames: Tensor) -> Tensor:

@@ -35,12 +35,31 @@ class Fit:
         return found
 
 
+def _missing(side: int, multiple: int, offset: int, least: int) -> int:
+    """What `side` lacks to be at least `least` and a multiple, counted from `offset`."""
+    wanted = max(side, least)
+    return wanted + (offset - wanted) % multiple - side
+
+
 def fit(frames: Tensor, requirements: Requirements) -> tuple[Tensor, Fit]:
-    """Repeat the last frame, row and column of `(F, 3, H, W)` until the adapter's requirements are met."""
+    """Repeat the last frame, row and column of `(F, 3, H, W)` until the adapter's requirements are met.
+
+    Raises:
+        ValueError: the clip is larger than the adapter takes.
+    """
     count, _, height, width = frames.shape
-    rows, columns = requirements.size_multiple
-    top, left = requirements.size_offset
-    how = Fit(max(0, requirements.min_frames - count), (top - height) % rows, (left - width) % columns)
+    needs = requirements
+    bottom, right = (
+        _missing(*side)
+        for side in zip((height, width), needs.size_multiple, needs.size_offset, needs.min_size, strict=True)
+    )
+    most = needs.max_size
+    if most is not None and (height + bottom > most[0] or width + right > most[1]):
+        raise ValueError(
+            f"the clip is {width}×{height} and this refiner takes at most {most[1]}×{most[0]}; scale it down first "
+            "(the option size does)"
+        )
+    how = Fit(max(0, needs.min_frames - count), bottom, right)
     if how.bottom or how.right:
         frames = F.pad(frames, (0, how.right, 0, how.bottom), mode="replicate")
     if how.frames:

@@ -44,9 +44,9 @@ class RefinePlan:
     def _cannot_follow(self) -> list[str]:
         needs, settings, name = self.adapter.requirements, self.settings, self.adapter.name
         found = []
-        if settings.prompt and not needs.prompt:
+        if settings.prompt and not self.adapter.takes_prompt:
             found.append(f"prompt ignored: {name} is unconditional")
-        if settings.negative_prompt and not needs.negative_prompt:
+        if settings.negative_prompt and not (needs.negative_prompt and self.adapter.takes_prompt):
             found.append(f"negative prompt ignored: {name} does not take one")
         scales = (settings.guidance_scale, self.calibration.guidance_scale)
         if not needs.guidance and any(scale is not None for scale in scales):
@@ -61,7 +61,7 @@ class RefinePlan:
     @cached_property
     def condition(self) -> Any:
         """What the host's network will be conditioned on."""
-        takes = self.adapter.requirements.prompt
+        takes = self.adapter.takes_prompt
         return self.adapter.condition(
             *((self.settings.prompt, self.settings.negative_prompt) if takes else (None,) * 2)
         )

@@ -15,10 +15,13 @@ from typing_extensions import TypedDict  # of pydantic's needs: the standard one
 
 from .._version import __version__
 from ..adapters.base import RefinerAdapter
-from ..files import write_text
+from ..files import FileError, read_text, write_text
 from .plan import RefinePlan
 
 __all__ = ["Receipt", "history_line", "peak_memory_bytes", "planned", "read_receipt", "versions", "write_receipt"]
+
+
+MAX_BYTES = 64 << 20
 
 
 class Receipt(TypedDict, total=False):
@@ -120,10 +123,10 @@ def read_receipt(path: Path) -> Receipt:
     from pydantic import TypeAdapter, ValidationError
 
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ValueError(f"no receipt at {path}; receipts are written beside an output as NAME.receipt.json") from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        if not path.exists():
+            raise ValueError(f"no receipt at {path}; receipts are written beside an output as NAME.receipt.json")
+        found = json.loads(read_text(path, MAX_BYTES, "a receipt"))
+    except (FileError, json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is not a receipt ({error}); pass the .receipt.json beside an output") from error
     if not isinstance(found, dict) or not {"settings", "calibration", "adapter"} <= found.keys():
         raise ValueError(f"{path} is JSON but not a receipt; pass the .receipt.json beside an output")
@@ -132,8 +135,6 @@ def read_receipt(path: Path) -> Receipt:
     except ValidationError as error:
         problem = error.errors()[0]
         place = ".".join(map(str, problem["loc"]))
-        raise ValueError(
-            f"{path} is a receipt that cannot be repeated ({place}: {problem['msg']}); pass the options"
-        ) from None
+        raise ValueError(f"{path} cannot be repeated ({place}: {problem['msg']}); pass the options") from None
     receipt: Receipt = found  # type: ignore[assignment]  # what else it holds is kept
     return receipt

@@ -16,6 +16,7 @@ from .errors import VideoError
 from .info import Source, VideoInfo
 from .limits import ReadLimits
 from .still import inspect_still
+from .whole import ends_early
 
 __all__ = ["inspect", "open_input", "probe", "video_stream"]
 
@@ -56,6 +57,8 @@ def inspect(path: str | os.PathLike[str], limits: ReadLimits) -> Source:
         raise VideoError(f"{path}: the file is empty; copy or download it again")
     if is_still(path, head):
         return Source(inspect_still(path, limits), exact=True)
+    if ends_early(path, head):
+        raise VideoError(f"{path}: is cut off, it ends before its own structure says; copy or download it again")
     return _inspect_video(path, limits)
 
 

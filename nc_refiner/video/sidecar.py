@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..clip import VideoClip
+from ..files import read_text
 
 __all__ = ["Sidecar", "read_sidecar", "sidecar_path", "sidecar_text"]
 
@@ -44,9 +45,7 @@ def read_sidecar(path: Path) -> Sidecar:
     if beside == path or not beside.is_file():
         return Sidecar()
     try:
-        if beside.stat().st_size > _MAX_BYTES:
-            raise ValueError(f"it is larger than {_MAX_BYTES} bytes")
-        return _parse(json.loads(beside.read_text(encoding="utf-8")))
+        return _parse(json.loads(read_text(beside, _MAX_BYTES, "a clip's sidecar")))
     except (OSError, ValueError, RecursionError) as error:
         warnings.warn(f"{beside} is ignored, it does not describe a clip: {error}", UserWarning, stacklevel=3)
         return Sidecar()

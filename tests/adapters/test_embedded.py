@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from nc_refiner.adapters.embedded import EmbeddedRefiner
-from nc_refiner.adapters.embedded.model import SpaceTimeUNet, UNetConfig
+from nc_refiner.adapters.embedded.model import DenoiserConfig, VideoDenoiser
 from nc_refiner.adapters.embedded.weights import DEFAULT_WEIGHTS, load_network, save_network
 
 
@@ -20,7 +22,8 @@ def test_weights_are_small_and_described():
 def test_latents_are_a_lossless_transform_of_pixels(embedded):
     frames = torch.rand((5, 3, 32, 48), generator=torch.Generator().manual_seed(0))
     latents = embedded.encode(frames)
-    assert latents.shape == (1, 48, 5, 8, 12)
+    assert latents.shape == (1, 3, 5, 32, 48)
+    assert torch.allclose(latents[0].transpose(0, 1), 4 * frames - 2, atol=1e-6)
     assert torch.allclose(embedded.decode(latents), frames, atol=1e-6)
 
 
@@ -48,7 +51,7 @@ def test_estimates_are_close_to_a_clean_picture(embedded):
 
 def test_evaluations_are_counted(embedded):
     before = embedded.evaluations
-    embedded.predict_x0(torch.zeros(1, 48, 2, 8, 8), torch.tensor(100), None)
+    embedded.predict_x0(torch.zeros(1, 3, 2, 8, 8), torch.tensor(100), None)
     assert embedded.evaluations == before + 1
 
 
@@ -60,26 +63,71 @@ def test_schedules_without_a_step_are_refused(embedded, steps, strength, words):
         embedded.timesteps(steps, strength)
 
 
+def grown(network):
+    """Weights everywhere: a fresh network mixes nothing and its helper adds nothing."""
+    generator = torch.Generator().manual_seed(4)
+    for parameter in network.parameters():
+        parameter.data.copy_(0.1 * torch.randn(parameter.shape, generator=generator))
+    return network.eval().requires_grad_(False)
+
+
+TINY = DenoiserConfig(
+    width=8, layers=4, mix_after=(1, 2), help_after=(1, 2), coarse=(8, 8), blocks=(1, 1), embedding=16
+)
+
+
 def test_network_is_convolutional_in_time_and_exact_about_batches():
-    network = SpaceTimeUNet(UNetConfig(channels=(8, 8), blocks=(1, 1), embedding=16)).eval()
-    x = torch.randn((2, 48, 5, 8, 8), generator=torch.Generator().manual_seed(0))
+    network = grown(VideoDenoiser(TINY))
+    x = torch.randn((2, 3, 5, 16, 16), generator=torch.Generator().manual_seed(0))
     phase = torch.tensor([0.2, 0.7])
-    with torch.no_grad():
-        both = network(x, phase)
-        for i in range(2):
-            assert torch.allclose(both[i : i + 1], network(x[i : i + 1], phase[i : i + 1]), atol=1e-5)
-        moved = network(torch.cat([x[:, :, :4], x[:, :, 4:] + 1], dim=2), phase)
+    both = network(x, phase)
+    for i in range(2):
+        assert torch.allclose(both[i : i + 1], network(x[i : i + 1], phase[i : i + 1]), atol=1e-5)
+    moved = network(torch.cat([x[:, :, :4], x[:, :, 4:] + 1], dim=2), phase)
     assert not torch.equal(moved[:, :, 3], both[:, :, 3]), "a frame must see its neighbour"
+
+
+def test_a_fresh_network_looks_at_single_frames():
+    """It begins as the single-frame denoiser its trunk is, and has to learn to use the neighbours."""
+    with torch.random.fork_rng():
+        network = VideoDenoiser(TINY).eval()
+    x = torch.randn((1, 3, 3, 16, 16), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        whole = network(x, torch.tensor([0.3]))
+        alone = torch.cat([network(x[:, :, i : i + 1], torch.tensor([0.3])) for i in range(3)], dim=2)
+    assert torch.allclose(whole, alone, atol=1e-5)
+
+
+@pytest.mark.parametrize("timestep", [0, 500, 800, 999])
+@pytest.mark.parametrize("frames", [1, 3, 32])
+def test_estimates_stay_bounded_at_every_noise_level(embedded, timestep, frames):
+    """Cascades sample from pure noise, where α is nearly 0 and x_t/α has no bound."""
+    noise = torch.randn((1, 3, frames, 16, 24), generator=torch.Generator().manual_seed(2))
+    estimate = embedded.predict_x0(noise, torch.tensor(timestep), None)
+    assert estimate.shape == noise.shape and estimate.abs().max() < 8
+
+
+def test_sampling_from_pure_noise_gives_a_picture(embedded):
+    timesteps = embedded.timesteps(12, 1.0)
+    noise = torch.randn((1, 3, 4, 32, 32), generator=torch.Generator().manual_seed(3))
+    frames = embedded.decode(embedded.denoise(noise, timesteps, None))
+    assert torch.isfinite(frames).all() and 0.005 < float(frames.std()) < 0.5
+
+
+def test_v_is_what_the_estimate_implies(embedded):
+    x_t = torch.randn((1, 3, 2, 16, 16), generator=torch.Generator().manual_seed(5))
+    level, timestep = embedded.noise_level(torch.tensor(400)), torch.tensor(400)
+    v, x0 = embedded.predict_v(x_t, timestep), embedded.predict_x0(x_t, timestep, None)
+    assert torch.allclose(level.alpha * x_t - level.sigma * v, x0, atol=1e-5)
 
 
 def test_weight_files_describe_themselves_and_are_checked(tmp_path, global_rng_untouched):
     path = tmp_path / "tiny.safetensors"
-    config = UNetConfig(channels=(8, 16), blocks=(1, 1), embedding=16)
     with torch.random.fork_rng():
-        network = SpaceTimeUNet(config)
+        network = VideoDenoiser(TINY)
     save_network(network, path)
     loaded = load_network(path)
-    assert loaded.config == config
+    assert loaded.config == TINY
     assert EmbeddedRefiner(path, device="cpu").requirements.size_multiple == (8, 8)
     broken = tmp_path / "broken.safetensors"
     broken.write_bytes(path.read_bytes()[:200])
@@ -87,3 +135,15 @@ def test_weight_files_describe_themselves_and_are_checked(tmp_path, global_rng_u
         load_network(broken)
     with pytest.raises(FileNotFoundError, match="reinstall"):
         load_network(tmp_path / "absent.safetensors")
+
+
+def test_weights_of_the_earlier_layout_are_refused_in_words(tmp_path):
+    path = tmp_path / "earlier.safetensors"
+    config = {"in_channels": 48, "channels": [96, 128, 192], "blocks": [2, 2, 1], "embedding": 192}
+    save_file({"inlet.bias": torch.zeros(96)}, path, metadata={"config": json.dumps(config)})
+    with pytest.raises(ValueError, match=r"earlier embedded refiner.*latents are pixels"):
+        EmbeddedRefiner(path, device="cpu")
+
+
+def test_the_receipt_says_what_the_latents_are(embedded):
+    assert embedded.describe()["latents"] == "pixels"

@@ -14,9 +14,9 @@ from nc_refiner.adapters.runtime import attention, has_xformers_kernel
 
 @pytest.fixture(autouse=True)
 def asked_anew():
-    has_xformers_kernel.cache_clear()
+    attention._known.clear()
     yield
-    has_xformers_kernel.cache_clear()
+    attention._known.clear()
 
 
 def install(monkeypatch, kernel):

@@ -228,11 +228,14 @@ def test_layers_that_want_xformers_without_a_kernel_get_pytorchs_attention():
     x = torch.randn((2, 5, 4), generator=torch.Generator().manual_seed(1))
     with pytest.raises(NameError):
         layer(x)
-    assert choice.use_working_attention(layer, torch.device("cpu"), torch.float32) == 1
-    assert torch.allclose(layer(x), Attention.forward(layer, x), atol=1e-6)
-    mask = torch.ones((2, 5, 5))
-    assert torch.equal(layer(x, mask=mask), Attention.forward(layer, x, mask=mask))
-    assert choice.use_working_attention(layer, torch.device("cpu"), torch.float32) == 0
+    before = dict(vars(layer))
+    layers = choice.attention_layers(layer)
+    assert layers == [layer]
+    with choice.working_attention(layers, torch.device("cpu"), torch.float32):
+        assert torch.allclose(layer(x), Attention.forward(layer, x), atol=1e-6)
+        mask = torch.ones((2, 5, 5))
+        assert torch.equal(layer(x, mask=mask), Attention.forward(layer, x, mask=mask))
+    assert vars(layer) == before
 
 
 def test_wrap_leaves_other_uses_of_q_sample_alone_and_comes_off():

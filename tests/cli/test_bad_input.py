@@ -230,7 +230,7 @@ def test_a_full_disk(call: Call, room: Path, monkeypatch: pytest.MonkeyPatch, mo
         monkeypatch.setattr(os, "fsync", full)
     before = contents(room)
     outcome = call("refine", *arguments, "--seed", 5)
-    assert outcome.code == 2 and "the disk is full, nothing was written" in outcome.err
+    assert outcome.code == 1 and "the disk is full, nothing was written" in outcome.err
     assert contents(room) == before
 
 
@@ -242,7 +242,7 @@ def test_a_file_size_limit(room: Path) -> None:
     arguments = ["refine", "in.mp4", "out.mp4", "--iterations", "0", *FAST]
     before = contents(room)
     done = subprocess.run([sys.executable, "-c", script, *arguments], cwd=room, capture_output=True, text=True)
-    assert done.returncode == 2 and "limit" in done.stderr.splitlines()[-1] and "Traceback" not in done.stderr
+    assert done.returncode == 1 and "limit" in done.stderr.splitlines()[-1] and "Traceback" not in done.stderr
     assert contents(room) == before
 
 

@@ -127,7 +127,15 @@ def test_an_interrupted_run_leaves_nothing(tmp_path: Path, number: signal.Signal
     make_video(tmp_path / "in.mp4", moving(16, 64, 64))
     before = contents(tmp_path)
     command = [*PROGRAM, "refine", "in.mp4", "out.mp4", "--compare", "--num-inference-steps", "1000", "--strength", "1"]
-    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+    with subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Tests that were started in the background of a shell have it ignored, and their children inherit that.
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
+    ) as running:
         assert running.stderr is not None and "0 of 2003 steps" in running.stderr.readline()
         time.sleep(0.5)
         assert len(contents(tmp_path)) > len(before), "the run has not begun to write"

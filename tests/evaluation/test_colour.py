@@ -89,3 +89,16 @@ def test_bad_clips_are_refused():
                 metric(a, other)
     with pytest.raises(ValueError, match="NaN"):
         clipped_fraction(a / 0)
+
+
+def test_saturation_is_colour_not_noise():
+    generator = torch.Generator().manual_seed(4)
+    clean = torch.nn.functional.interpolate(
+        torch.rand((2, 3, 6, 8), generator=generator), size=(96, 128), mode="bicubic"
+    )
+    clean = clean.clamp(0.1, 0.9)
+    noisy = (clean + 0.03 * torch.randn(clean.shape, generator=generator)).clamp(0, 1)
+    grey = clean.mean(dim=1, keepdim=True)
+    boosted = (grey + 1.2 * (clean - grey)).clamp(0, 1)
+    assert saturation_shift(clean, noisy).abs().max() < 0.002
+    assert saturation_shift(clean, boosted).min() > 0.02

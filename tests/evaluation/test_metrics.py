@@ -40,13 +40,13 @@ def own_ssim(a: np.ndarray, b: np.ndarray) -> float:
 def test_ssim_equals_an_independent_one():
     a, b = pair()
     expected = [own_ssim(x, y) for x, y in zip(a.double().numpy(), b.double().numpy(), strict=True)]
-    assert ssim(a, b).tolist() == pytest.approx(expected, abs=1e-4)
+    assert ssim(a, b).tolist() == pytest.approx(expected, abs=1e-5)
 
 
 def test_mse_low_filters_the_difference_as_published():
     a, b = pair(2, 17, 20)
     expected = (low_pass((a.double() - b.double()).numpy(), 0.5) ** 2).mean(axis=(1, 2, 3))
-    assert mse_low(a, b).tolist() == pytest.approx(expected.tolist(), rel=1e-9)
+    assert mse_low(a, b).tolist() == pytest.approx(expected.tolist(), rel=1e-5)
     assert torch.allclose(mse_low(a, b, cutoff=1.0), mse(a, b))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,25 @@ def run(pipe: Any, source: Path, target: Path) -> tuple[torch.Tensor, bytes]:
     finally:
         del vars(pipe)["forward"]
     return tensors[0], target.read_bytes()
+
+
+def test_the_readmes_snippet_runs_after_its_own_install_line(tiny, models, source, tmp_path, ffmpeg, monkeypatch):
+    """In CI nothing but that line (and pytest) is installed: none of what ModelScope imports and never uses."""
+    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    part = text[text.index("pip install 'nc_refiner[modelscope]'") :]
+    snippet = part.split("```py\n", 1)[1].split("```", 1)[0]
+    assert "load_pipeline" in snippet and not [
+        name for name in ("fairscale", "rotary_embedding_torch") if find_spec(name)
+    ]
+    for published, ours in (
+        ("damo/Video-to-Video", models.video),
+        ("in.mp4", source),
+        ("out.mp4", tmp_path / "out.mp4"),
+    ):
+        assert published in snippet
+        snippet = snippet.replace(published, str(ours))
+    exec(snippet, {"nc_refiner": nc_refiner})
+    assert len(read_clip(tmp_path / "out.mp4")) == 3
 
 
 def test_identity_evaluations_and_stock_again(tiny, source, tmp_path, ffmpeg, mode, counted):
@@ -244,3 +264,58 @@ def test_foreign_latents_are_refused(tiny):
         diffusion.sample(latents, tiny.pipe.model.generator, t_max=599)
     with pytest.raises(RuntimeError, match="starts at 400"):
         diffusion.sample(diffusion.diffuse(latents, t), tiny.pipe.model.generator, t_max=400)
+
+
+def test_an_nc_pipeline_is_a_pipeline_for_the_refiner(tiny, source, models):
+    from modelscope.pipelines import pipeline
+
+    import integrations.modelscope  # noqa: F401 - registers the pipeline
+    from nc_refiner.adapters.modelscope.stand_ins import missing_imports_stood_in
+
+    with missing_imports_stood_in():
+        made = pipeline(
+            "video-to-video", str(models.video), pipeline_name="nc-video-to-video", device="cpu", iterations=2
+        )
+        with pytest.raises(TypeError, match="did you mean 'iterations'"):
+            pipeline("video-to-video", str(models.video), pipeline_name="nc-video-to-video", device="cpu", iteration=2)
+    made.model.generator.load_state_dict(tiny.pipe.model.generator.state_dict())
+    made.model.autoencoder.load_state_dict(tiny.pipe.model.autoencoder.state_dict())
+    clip = read_clip(source)
+    wanted, found = (
+        CalibratedRefiner.from_name("modelscope", {"pipe": pipe}, iterations=1)(
+            clip, seed=1, num_inference_steps=2, prompt="a dog"
+        )
+        for pipe in (tiny.pipe, made)
+    )
+    assert torch.equal(wanted.clip.frames, found.clip.frames)
+    assert wanted.receipt["evaluations"] == found.receipt["evaluations"]
+    with nc_refiner.calibrated(tiny.pipe, iterations=3):
+        inside = CalibratedRefiner.from_name("modelscope", {"pipe": tiny.pipe}, iterations=1)(
+            clip, seed=1, num_inference_steps=2, prompt="a dog"
+        )
+    assert torch.equal(wanted.clip.frames, inside.clip.frames)
+
+
+def test_unusable_targets_are_refused_before_any_evaluation(tiny, source, tmp_path, ffmpeg, counted):
+    twin = nc_refiner.wrap(tiny.pipe, iterations=1)
+    told = {"video_path": str(source), "text": "a dog"}
+    with pytest.raises(FileNotFoundError, match="there is no folder"):
+        twin(told, output_video=str(tmp_path / "missing" / "out.mp4"))
+    with pytest.raises(ValueError, match="hands it to a shell"):
+        twin(told, output_video=str(tmp_path / "a file.mp4"))
+    assert counted.count == 0
+
+
+@pytest.mark.parametrize("way", ["forward", "model"])
+def test_calibration_keeps_no_graph(tiny, source, way):
+    """The pipeline's `forward` and its model run with gradients on; the host's own sampling turns them off."""
+    told = tiny.pipe.preprocess({"video_path": str(source), "text": "a dog"})
+    counts = []
+    for pipe in (tiny.pipe, nc_refiner.wrap(tiny.pipe, iterations=3)):
+        saved = []
+        hooks = torch.autograd.graph.saved_tensors_hooks(lambda t, saved=saved: (saved.append(t), t)[1], lambda t: t)
+        with torch.enable_grad(), hooks:
+            video = pipe.forward(dict(told))["video"] if way == "forward" else pipe.model(dict(told))
+        counts.append(sum(t.numel() * t.element_size() for t in saved))
+        assert not video.requires_grad
+    assert counts == [0, 0]

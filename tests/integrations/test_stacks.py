@@ -14,10 +14,10 @@ import torch
 import yaml
 from PIL import Image
 
-from integrations.folder_stage import main
 from integrations.lavie import refine as lavie
 from integrations.show1 import refine as show1
 from integrations.vgen import refine as vgen
+from nc_refiner.cascade.folders import main
 from nc_refiner.video import FrameWriter, probe, read_clip
 
 from ..video.conftest import moving

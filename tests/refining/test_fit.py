@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,3 +28,13 @@ def test_modelscopes_geometry():
     needs = Requirements(size_multiple=(64, 64), size_offset=(16, 0))
     assert fit(torch.rand(1, 3, 720, 1280), needs)[1].notes() == []
     assert fit(torch.rand(1, 3, 320, 512), needs)[0].shape == (1, 3, 336, 512)
+
+
+def test_least_and_greatest_sizes():
+    frames = torch.rand((1, 3, 100, 80))
+    fitted, how = fit(frames, Requirements(size_multiple=(64, 64), min_size=(192, 64)))
+    assert fitted.shape[2:] == (192, 128) and torch.equal(how.undo(fitted), frames)
+    one_size = Requirements(min_size=(128, 128), max_size=(128, 128))
+    assert fit(frames, one_size)[0].shape[2:] == (128, 128)
+    with pytest.raises(ValueError, match="80×100 and this refiner takes at most 64×64; scale it down"):
+        fit(frames, Requirements(max_size=(64, 64)))

@@ -118,7 +118,7 @@ def test_identical_content_of_overlapping_windows_stays_as_it_is(embedded):
             return 0.5 * x_t
 
     windows = LatentWindows(Still(device="cpu"), 13, 6, 2)
-    x_t = frame_noise((1, 48, 13, 4, 4), 3, 0)
+    x_t = frame_noise((1, 3, 13, 16, 16), 3, 0)
     assert torch.allclose(windows.predict_x0(x_t, torch.tensor(500), None), 0.5 * x_t, atol=1e-6)
 
 

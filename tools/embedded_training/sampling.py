@@ -13,8 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 SHRINK_FACTORS = (1, 2, 3, 4)
-SHRINK_SHARES = (0.05, 0.3, 0.35, 0.3)
+SHRINK_SHARES = (0.05, 0.35, 0.35, 0.25)
 """How often a crop is box-filtered down by each factor: refined clips are small and sharp, so most crops are too."""
+STRIDES = (1, 2, 3)
+STRIDE_SHARES = (0.6, 0.25, 0.15)
+"""How often only every n-th frame is taken: refined clips have 8 to 24 frames a second, the film has 24."""
 
 
 class ClipSampler:
@@ -48,6 +51,9 @@ class ClipSampler:
     def _integer(self, limit: int) -> int:
         return int(torch.randint(limit, (), generator=self.generator))
 
+    def _choice(self, values: tuple[int, ...], shares: tuple[float, ...]) -> int:
+        return values[int(torch.multinomial(torch.tensor(shares), 1, generator=self.generator))]
+
     def batch(self, number: int, count: int) -> Tensor:
         """Batch `number`: `count` clips, flipped and played backwards at random, brightness and contrast varied."""
         self.generator.manual_seed(self.seed * 1_000_003 + number)
@@ -72,12 +78,13 @@ class ClipSampler:
     def _run(self, runs: np.ndarray) -> Tensor:
         run = runs[self._integer(len(runs))]
         height, width = run.shape[1:3]
-        shares = torch.tensor(SHRINK_SHARES)
-        factor = min(SHRINK_FACTORS[int(torch.multinomial(shares, 1, generator=self.generator))], height // self.size)
+        factor = min(self._choice(SHRINK_FACTORS, SHRINK_SHARES), height // self.size)
+        stride = min(self._choice(STRIDES, STRIDE_SHARES), (len(run) - 1) // max(self.frames - 1, 1))
         window = self.size * factor
         top, left = self._integer(height - window + 1), self._integer(width - window + 1)
-        start = self._integer(len(run) - self.frames + 1)
-        crop = np.ascontiguousarray(run[start : start + self.frames, top : top + window, left : left + window])
+        reach = (self.frames - 1) * stride + 1
+        start = self._integer(len(run) - reach + 1)
+        crop = np.ascontiguousarray(run[start : start + reach : stride, top : top + window, left : left + window])
         clip = torch.from_numpy(crop).permute(3, 0, 1, 2).float() / 255
         return F.avg_pool2d(clip, factor) if factor > 1 else clip
 
@@ -90,7 +97,7 @@ class ClipSampler:
         height, width = photo.shape[:2]
         reach = self.size * scale * 0.75 + 8
         centre_y, centre_x = self._uniform(reach, height - reach), self._uniform(reach, width - reach)
-        speed = abs(self._uniform(-1, 1)) ** 2 * 6 * scale
+        speed = abs(self._uniform(-1, 1)) ** 2 * 12 * scale
         heading = self._uniform(0, 2 * math.pi)
         zoom, roll = self._uniform(-0.012, 0.012), self._uniform(-0.01, 0.01)
         time = torch.arange(self.frames) - (self.frames - 1) / 2
@@ -123,10 +130,11 @@ def _halvings(photo: np.ndarray) -> list[np.ndarray]:
 
 
 def validation_clips(cache: Path, size: int, frames: int) -> Tensor:
-    """Fixed centre crops `(V, 3, F, size, size)` of the held-out part of the film, at half its stored size."""
-    runs = np.load(cache / "validation.npy", mmap_mode="r")
-    window = 2 * size
-    top, left = (runs.shape[2] - window) // 2, (runs.shape[3] - window) // 2
-    crops = torch.from_numpy(np.ascontiguousarray(runs[:, :frames, top : top + window, left : left + window]))
-    clips = crops.permute(0, 4, 1, 2, 3).float() / 255
-    return F.avg_pool3d(clips, (1, 2, 2))
+    """Fixed centre crops `(V, 3, F, size, size)` of what was held out of film and videos, at half the stored size."""
+    window, found = 2 * size, []
+    for path in sorted(cache.glob("validation*.npy")):
+        runs = np.load(path, mmap_mode="r")
+        top, left = (runs.shape[2] - window) // 2, (runs.shape[3] - window) // 2
+        crops = torch.from_numpy(np.ascontiguousarray(runs[:, :frames, top : top + window, left : left + window]))
+        found.append(F.avg_pool3d(crops.permute(0, 4, 1, 2, 3).float() / 255, (1, 2, 2)))
+    return torch.cat(found)

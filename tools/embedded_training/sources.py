@@ -18,6 +18,8 @@ import av
 import numpy as np
 from PIL import Image
 
+from .ffdnet import fetch_ffdnet
+
 log = logging.getLogger(__name__)
 
 FILM = "moviepy==2.2.1"
@@ -26,8 +28,10 @@ PHOTO_PACKAGES = ("lomiri-wallpapers-16.04", "lomiri-wallpapers-20.04")
 HELD_OUT_SECONDS = (440.0, 490.0)
 """Part of the film that training never sees: the demo clip and the validation crops come from it.
 The credits behind it are left out too."""
+HELD_OUT_SHARE = 0.2
+"""The last part of every other video, held out in the same way."""
 
-SEGMENT_FRAMES = 10
+SEGMENT_FRAMES = 16
 SEGMENT_HEIGHT = 360
 
 
@@ -66,6 +70,7 @@ def fetch(root: Path) -> None:
         _fetch_film(root, film)
     if not photos.exists():
         _fetch_photos(root, photos)
+    fetch_ffdnet(root)
 
 
 def _fetch_film(root: Path, film: Path) -> None:
@@ -105,6 +110,11 @@ def _frames(path: Path, height: int) -> Iterator[tuple[float, np.ndarray]]:
         for frame in container.decode(stream):
             rgb = frame.reformat(width, height, "rgb24", interpolation="AREA")
             yield float(frame.time or 0.0), rgb.to_ndarray()
+
+
+def _duration(path: Path) -> float:
+    with av.open(str(path)) as container:
+        return float(container.duration or 0) / av.time_base
 
 
 def cut_video(path: Path, every_seconds: float, span: tuple[float, float] = (0.0, float("inf"))) -> np.ndarray:
@@ -153,7 +163,9 @@ def prepare(root: Path, extra_videos: Path | None, extra_photos: Path | None) ->
         ("validation", root / "film.mp4", 5.0, HELD_OUT_SECONDS),
     ]
     for path in sorted(extra_videos.glob("*.mp4")) if extra_videos else []:
-        jobs.append((f"video_{path.stem}", path, 1.5, (0.0, float("inf"))))
+        end = _duration(path) * (1 - HELD_OUT_SHARE)
+        jobs.append((f"video_{path.stem}", path, 1.0, (0.0, end)))
+        jobs.append((f"validation_{path.stem}", path, 5.0, (end, float("inf"))))
     for name, path, every, span in jobs:
         target = cache / f"{name}.npy"
         if not target.exists():

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import copy
-import copyreg
 import functools
 import inspect
-import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +12,17 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from ...calibration import CalibrationTrace, NoiseCalibration
-from ..runtime import PrivateStream, copied, generators_in, replaced, rewinder, taking_turns
+from ..runtime import (
+    SCOPES,
+    PrivateStream,
+    copied,
+    generators_in,
+    in_scope,
+    replaced,
+    rewinder,
+    scope_of,
+    taking_turns,
+)
 from .engine_in_loop import run_in_loop
 from .engine_replay import run_replay
 from .errors import InLoopImpossible, NothingToCalibrate
@@ -25,8 +33,8 @@ __all__ = [
     "Mode",
     "State",
     "calibrated_class",
+    "calibrating",
     "check_mode",
-    "in_scope",
     "plain_copy",
     "plain_scheduler",
     "state_of",
@@ -36,7 +44,6 @@ __all__ = [
 
 Mode = Literal["auto", "in_loop", "replay"]
 STATE = "_nc_refiner"
-SCOPES = "_nc_refiner_scopes"
 _KEPT_NOTHING = (
     "strength is 1: nothing of the input is left to be kept, so this is a stock call; use a strength below 1 to refine"
 )
@@ -78,32 +85,15 @@ def state_of(pipe: Any) -> State | None:
 
     That is the innermost `calibrated` block of this thread, else the latest of any thread, else the twin's own.
     """
-    scopes: list[tuple[int, State]] = list(vars(pipe).get(SCOPES, ())) if hasattr(pipe, "__dict__") else []
-    mine = [state for thread, state in scopes if thread == threading.get_ident()]
-    if mine or scopes:
-        return (mine or [state for _, state in scopes])[-1]
-    return twin_state(pipe)
-
-
-_scoping = threading.Lock()
+    found = scope_of(pipe)
+    return found if isinstance(found, State) else twin_state(pipe)
 
 
 @contextmanager
-def in_scope(pipe: Any, state: State) -> Iterator[None]:
-    """Inside the block `pipe` is calibrated as `state` says; blocks may nest and may end in any order."""
-    entry = (threading.get_ident(), state)
-    with replaced(pipe, "__class__", calibrated_class(type(pipe))):
-        with _scoping:
-            vars(pipe)[SCOPES] = [*vars(pipe).get(SCOPES, ()), entry]
-        try:
-            yield
-        finally:
-            with _scoping:
-                left = [one for one in vars(pipe)[SCOPES] if one is not entry]
-                if left:
-                    vars(pipe)[SCOPES] = left
-                else:
-                    del vars(pipe)[SCOPES]
+def calibrating(pipe: Any, state: State) -> Iterator[None]:
+    """Inside the block `pipe` itself is calibrated as `state` says; blocks may nest and may end in any order."""
+    with replaced(pipe, "__class__", calibrated_class(type(pipe))), in_scope(pipe, state):
+        yield
 
 
 def plain_copy(pipe: Any) -> Any:
@@ -211,8 +201,13 @@ def stock_class(cls: Any) -> Any:
     return vars(cls).get("_nc_refiner_stock", cls)
 
 
+def _blank(cls: Any) -> Any:
+    """A pipeline without its attributes, which a copy or an unpickler fills in."""
+    return cls.__new__(cls)
+
+
 def _revived(cls: Any, config: NoiseCalibration, mode: Mode, original: Any) -> Any:
-    """A twin without its attributes, which a copy or an unpickler fills in."""
+    """A twin without its attributes, likewise."""
     twin = cls.__new__(calibrated_class(cls))
     vars(twin)[STATE] = State(config, mode, original)
     return twin
@@ -246,7 +241,7 @@ def _made_of(cls: Any) -> type:
         state = twin_state(self)
         attributes = {name: value for name, value in vars(self).items() if name not in (STATE, SCOPES)}
         if state is None:
-            return copyreg.__newobj__, (cls,), attributes  # type: ignore[attr-defined]
+            return _blank, (cls,), attributes
         return _revived, (cls, state.config, state.mode, state.original), attributes
 
     body = {

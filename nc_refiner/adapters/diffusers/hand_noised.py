@@ -1,4 +1,4 @@
-"""Pipelines that noise in their own `prepare_latents`, past the scheduler: LTXConditionPipeline and LTX2Pipeline."""
+"""Pipelines that noise in their own `prepare_latents`, past the scheduler: LTXConditionPipeline and LTX-2's."""
 
 from __future__ import annotations
 
@@ -46,7 +46,19 @@ def _ltx2(pipe: Any, bound: dict[str, Any]) -> Start:
     return pipe._normalize_latents(latents, vae.latents_mean, vae.latents_std, vae.config.scaling_factor), sigma
 
 
+def _ltx2_conditioned(pipe: Any, bound: dict[str, Any]) -> Start:
+    """LTX2ConditionPipeline and LTX2InContextPipeline, called as a second stage without conditions."""
+    if bound.get("conditions") or bound.get("reference_conditions"):
+        raise NotSDEdit(
+            f"{type(pipe).__name__}: with conditions every token has a noise level of its own, and calibration "
+            "needs one level. Call it with latents= and noise_scale alone, or use iterations=0"
+        )
+    return _ltx2(pipe, bound)
+
+
 _HAND_NOISED: dict[str, Callable[[Any, dict[str, Any]], Start]] = {
+    "LTX2ConditionPipeline": _ltx2_conditioned,
+    "LTX2InContextPipeline": _ltx2_conditioned,
     "LTX2Pipeline": _ltx2,
     "LTXConditionPipeline": _ltx_condition,
 }

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from ...calibration import NoiseCalibration
-from ..runtime import copied
-from .calling import SCOPES, STATE, Mode, State, calibrated_class, check_mode, in_scope, plain_scheduler, twin_state
+from ..runtime import SCOPES, copied
+from .calling import STATE, Mode, State, calibrated_class, calibrating, check_mode, plain_scheduler, twin_state
 from .support import check_pipeline
 
 __all__ = ["calibrated", "settings_of", "unwrap", "wrap"]
@@ -64,5 +64,5 @@ def calibrated(pipe: Any, config: NoiseCalibration, *, mode: Mode = "auto") -> I
     """
     check_mode(mode)
     check_pipeline(pipe)
-    with in_scope(pipe, State(config, mode)):
+    with calibrating(pipe, State(config, mode)):
         yield pipe

@@ -13,15 +13,6 @@ from ..runtime import default_device, default_dtype, has_xformers_kernel, named_
 
 __all__ = ["default_device", "default_dtype", "load_pipeline", "require_diffusers", "use_xformers"]
 
-_VIDEO_TWINS = {
-    "AnimateDiffControlNetPipeline": "AnimateDiffVideoToVideoControlNetPipeline",
-    "AnimateDiffPipeline": "AnimateDiffVideoToVideoPipeline",
-    "CogVideoXPipeline": "CogVideoXVideoToVideoPipeline",
-    "TextToVideoSDPipeline": "VideoToVideoSDPipeline",
-    "WanPipeline": "WanVideoToVideoPipeline",
-}
-"""Text-to-video pipelines and the one that refines with the same weights."""
-
 
 def require_diffusers() -> ModuleType:
     """The diffusers module.
@@ -52,12 +43,12 @@ def use_xformers(pipe: Any, device: torch.device) -> bool:
 
 def _refining(pipe: Any) -> Any:
     """`pipe`, or the image-to-image or video-to-video pipeline over the same parts."""
-    from .support import refusal
+    from .support import VIDEO_TWINS, refusal
 
     if refusal(type(pipe)) is None:
         return pipe
     diffusers = require_diffusers()
-    twin = _VIDEO_TWINS.get(type(pipe).__name__)
+    twin = VIDEO_TWINS.get(type(pipe).__name__)
     if twin is not None:
         return getattr(diffusers, twin).from_pipe(pipe)
     try:

@@ -67,7 +67,7 @@ class _Shown:
             self._progress.tick(count)
 
     def __iter__(self) -> Iterator[Any]:
-        for value in self._iterable or ():
+        for value in () if self._iterable is None else self._iterable:
             yield value
             self.update()
 

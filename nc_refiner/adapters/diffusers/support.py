@@ -11,11 +11,13 @@ from .hand_noised import is_hand_noised
 from .sharing import cached_parts
 
 __all__ = [
+    "VIDEO_TWINS",
     "call_parameters",
     "check_call",
     "check_pipeline",
     "guidance_argument",
     "keeps_nothing",
+    "noises_something",
     "parameters_of",
     "reason_for_replay",
     "refusal",
@@ -25,16 +27,43 @@ REFUSED = {
     "AmusedImg2ImgPipeline": "noises by masking tokens, which have no α and σ",
     "AmusedInpaintPipeline": "noises by masking tokens, which have no α and σ",
     "CycleDiffusionPipeline": "encodes the source by its own inversion, step by step; it does not start from one noise",
-    "FluxFillPipeline": "fills a mask from pure noise; the picture enters as a condition",
+    "IFSuperResolutionPipeline": "noises the small picture it is conditioned on; its own starts from pure noise",
     "KandinskyImg2ImgCombinedPipeline": "runs another pipeline inside; wrap its `decoder_pipe` instead",
     "KandinskyV22Img2ImgCombinedPipeline": "runs another pipeline inside; wrap its `decoder_pipe` instead",
     "KandinskyV22PriorEmb2EmbPipeline": "noises an embedding, which has no height and width to filter",
+    "KandinskyV22InpaintPipeline": "fills a mask from pure noise; the picture is noised only to be put back around it",
+    "LTX2DFRPipeline": "noises its tokens to levels of their own, those of its keyframe slots among them",
+    "LTX2DFRTemporalRefinePipeline": "noises its tokens to levels of their own, tile by tile",
+    "LTX2HDRPipeline": "takes its video as a reference that is hardly noised; what it makes starts from pure noise",
+    "LTX2ImageToVideoPipeline": "keeps its first frame clean, so its tokens have noise levels of their own",
+    "LTXImageToVideoPipeline": "starts from pure noise; `decode_noise_scale` is noise for its decoder",
+    "LTXPipeline": "starts from pure noise; `decode_noise_scale` is noise for its decoder",
     "OnnxStableDiffusionImg2ImgPipeline": "computes in numpy through ONNX; use StableDiffusionImg2ImgPipeline",
+    "RFD4ProteinaPipeline": "makes protein structures, which have no height and width to filter",
     "SanaSprintImg2ImgPipeline": "noises by hand on a trigonometric schedule its scheduler does not share",
+    "StableDiffusionDiffEditPipeline": "starts from latents that were inverted, and noises only to find its mask",
+    "StableDiffusionGLIGENPipeline": "starts from pure noise; what it noises is put back around a mask",
+    "StableDiffusionGLIGENTextImagePipeline": "starts from pure noise; what it noises is put back around a mask",
+    "StableDiffusionSAGPipeline": "starts from pure noise; it noises blurred estimates to guide itself",
+    "StableDiffusionUpscalePipeline": "noises the small picture it is conditioned on; its own starts from pure noise",
+    "StableUnCLIPImg2ImgPipeline": "noises an image embedding, which has no height and width to filter",
+    "StableUnCLIPPipeline": "noises an image embedding, which has no height and width to filter",
+    "VisualClozeGenerationPipeline": "noises its grid of pictures wholly (strength 1), so nothing of it is kept",
+    "VisualClozePipeline": "runs two pipelines inside; wrap its `upsampling_pipe` instead",
 }
-"""Pipelines with a `strength` that are refused by name: their call would only fail later and less clearly."""
+"""Pipelines that noise something and are refused by name: their call would only fail later and less clearly."""
+
+VIDEO_TWINS = {
+    "AnimateDiffControlNetPipeline": "AnimateDiffVideoToVideoControlNetPipeline",
+    "AnimateDiffPipeline": "AnimateDiffVideoToVideoPipeline",
+    "CogVideoXPipeline": "CogVideoXVideoToVideoPipeline",
+    "TextToVideoSDPipeline": "VideoToVideoSDPipeline",
+    "WanPipeline": "WanVideoToVideoPipeline",
+}
+"""Text-to-video pipelines and the one that refines with the same weights."""
 
 _STRENGTHS = ("strength", "denoise_strength")
+_NOISING = ("scheduler.add_noise(", "scheduler.scale_noise(", "_create_noised_state(", "noise_scale * ")
 _COUNTS_STEPS = {"control_guidance_start": 0.0, "control_guidance_end": 1.0}
 """Arguments whose meaning depends on the number of timesteps, and the value at which it does not."""
 
@@ -80,6 +109,20 @@ def refusal(cls: type) -> str | None:
     return None
 
 
+def noises_something(cls: type) -> bool:
+    """Whether a pipeline class looks as if it noised an input: by the arguments of its call, or by its code.
+
+    What it noises may be another thing than what it makes; `refusal` and a first call tell.
+    """
+    if {*_STRENGTHS, "noise_scale", "upsampling_strength", "video"} & set(call_parameters(cls)):
+        return True
+    try:
+        source = inspect.getsource(cls)
+    except (OSError, TypeError):
+        return False
+    return any(word in source for word in _NOISING)
+
+
 def check_pipeline(pipe: Any) -> None:
     """Refuse what is not SDEdit, with the reason and what would work.
 
@@ -90,9 +133,11 @@ def check_pipeline(pipe: Any) -> None:
     if reason is None and getattr(pipe, "scheduler", None) is None:
         reason = "has no scheduler of its own"
     if reason is not None:
+        twin = next((VIDEO_TWINS[cls.__name__] for cls in type(pipe).__mro__ if cls.__name__ in VIDEO_TWINS), None)
+        other = f"diffusers.{twin}" if twin else "AutoPipelineForImage2Image"
         raise NotSDEdit(
             f"{type(pipe).__name__} cannot be calibrated: it {reason}. What works: an image-to-image or video-to-video "
-            "pipeline, for example the same weights through AutoPipelineForImage2Image.from_pipe(pipe)"
+            f"pipeline, for example the same weights through {other}.from_pipe(pipe)"
         )
 
 

@@ -1,4 +1,4 @@
-"""`EmbeddedRefiner`: the adapter around the shipped model. Latents are pixels after 4× space-to-depth."""
+"""`EmbeddedRefiner`: the adapter around the shipped model. Latents are pixels, as they lie in the picture."""
 
 from __future__ import annotations
 
@@ -8,20 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from ...noise_level import NoiseLevel, predicted_x0
+from ...noise_level import NoiseLevel
 from ..base import RefinerAdapter, Requirements, Timesteps
 from ..registry import register
+from .model import PIXEL_GAIN
 from .weights import DEFAULT_WEIGHTS, load_network
 
 __all__ = ["EmbeddedRefiner"]
 
 NUM_TRAIN_TIMESTEPS = 1000
-PATCH = 4
-LATENT_STD = 0.5
-"""Pixels in [-1, 1] are divided by this, so that latents have about unit variance."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -32,7 +29,10 @@ def _phase(timestep: float) -> float:
 
 @register("embedded")
 class EmbeddedRefiner(RefinerAdapter):
-    """The default refiner: unconditional, v-prediction, cosine schedule of 1000 timesteps, DDIM steps (η = 0).
+    """The default refiner: unconditional, predicts x₀, cosine schedule of 1000 timesteps, DDIM steps (η = 0).
+
+    Latents are pixels, `4·pixel − 2`: a spatial frequency of the latents is one of the picture, so that `cutoff` means
+    what it means in the paper. (Packed into planes for the network's sake, they would have no such frequencies.)
 
     Args:
         weights: safetensors file; the shipped one by default.
@@ -59,7 +59,7 @@ class EmbeddedRefiner(RefinerAdapter):
         self._dtype = DTYPES[name]
         self._weights = Path(weights) if weights is not None else DEFAULT_WEIGHTS
         self.network = load_network(self._weights).to(self._device, self._dtype)
-        multiple = PATCH * self.network.config.stride
+        multiple = self.network.config.stride
         self.requirements = Requirements(
             min_frames=1,
             max_frames=32,
@@ -78,14 +78,14 @@ class EmbeddedRefiner(RefinerAdapter):
         return self._device
 
     def encode(self, frames: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Frames `(F, 3, H, W)` in [0, 1] → `(1, 48, F, H/4, W/4)` float32; lossless, uses no randomness."""
-        pixels = (2 * frames.to(self._device, torch.float32) - 1) / LATENT_STD
-        return F.pixel_unshuffle(pixels, PATCH).transpose(0, 1)[None]
+        """Frames `(F, 3, H, W)` in [0, 1] → `(1, 3, F, H, W)` float32; lossless, uses no randomness."""
+        pixels = frames.to(self._device, torch.float32).transpose(0, 1)[None]
+        return (pixels / PIXEL_GAIN - 0.5 / PIXEL_GAIN).contiguous()
 
     def decode(self, latents: Tensor) -> Tensor:
-        """`(1, 48, F, H/4, W/4)` → frames `(F, 3, H, W)`, clamped to [0, 1], on the CPU."""
-        pixels = F.pixel_shuffle(latents[0].transpose(0, 1), PATCH)
-        return ((pixels * LATENT_STD + 1) / 2).clamp(0, 1).cpu()
+        """`(1, 3, F, H, W)` → frames `(F, 3, H, W)`, clamped to [0, 1], on the CPU."""
+        pixels = latents[0].transpose(0, 1) * PIXEL_GAIN + 0.5
+        return pixels.clamp(0, 1).contiguous().cpu()
 
     def timesteps(self, num_inference_steps: int, strength: float) -> Timesteps:
         """Trailing spacing over 1000; the last `int(num_inference_steps · strength)` steps are run."""
@@ -107,15 +107,16 @@ class EmbeddedRefiner(RefinerAdapter):
         angle = math.pi / 2 * _phase(float(timestep))
         return NoiseLevel(math.cos(angle), math.sin(angle))
 
-    def predict_v(self, x_t: Tensor, timestep: Tensor) -> Tensor:
-        """The network's raw output `v = α·ε − σ·x₀` at `x_t`, float32."""
+    def predict_x0(self, x_t: Tensor, timestep: Tensor, condition: Any, guidance_scale: float | None = None) -> Tensor:
         self.evaluations += 1
         phase = torch.full((len(x_t),), _phase(float(timestep)), device=self._device)
         with torch.no_grad():
             return self.network(x_t.to(self._dtype), phase).to(x_t.dtype)
 
-    def predict_x0(self, x_t: Tensor, timestep: Tensor, condition: Any, guidance_scale: float | None = None) -> Tensor:
-        return predicted_x0(self.predict_v(x_t, timestep), x_t, self.noise_level(timestep), "v_prediction")
+    def predict_v(self, x_t: Tensor, timestep: Tensor) -> Tensor:
+        """`v = α·ε − σ·x₀` as the network's estimate implies it, `(α·x_t − x̂₀) / σ`; for solvers that want v."""
+        level = self.noise_level(timestep)
+        return (level.alpha * x_t - self.predict_x0(x_t, timestep, None)) / level.sigma
 
     def step(
         self, x_t: Tensor, x0: Tensor, timesteps: Timesteps, index: int, generator: torch.Generator | None = None
@@ -132,4 +133,5 @@ class EmbeddedRefiner(RefinerAdapter):
             "weights_sha256": hashlib.sha256(self._weights.read_bytes()).hexdigest(),
             "parameters": sum(p.numel() for p in self.network.parameters()),
             "dtype": str(self._dtype).removeprefix("torch."),
+            "latents": "pixels",
         }

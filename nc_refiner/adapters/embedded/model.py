@@ -1,4 +1,8 @@
-"""The network of the embedded refiner: a small, fully convolutional space-time U-Net with v-prediction."""
+"""The network of the embedded refiner: FFDNet's trunk, taught to look at neighbouring frames, and a coarse helper.
+
+Zhang, Zuo, Zhang: FFDNet, IEEE Transactions on Image Processing 27(9), 2018. The trunk works at half the resolution;
+the helper is a small U-Net at a quarter and an eighth of it, which gives the reach that heavy noise asks for.
+"""
 
 from __future__ import annotations
 
@@ -10,45 +14,58 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["SpaceTimeUNet", "UNetConfig"]
+__all__ = ["DenoiserConfig", "VideoDenoiser"]
+
+PACKING = 2
+"""The trunk sees pixels after this much space-to-depth."""
+COARSE_PACKING = 4
+"""The helper's first level; every further level halves again."""
+PIXEL_GAIN = 0.25
+"""One unit of the latents, in pixels of [0, 1]: latents are 4·pixel − 2."""
+OWN_ERROR = 1.5 / 255
+"""About the error of the trunk's estimate where there is hardly any noise, in pixels. Where the noise is below it, the
+noisy picture is the better estimate; the two are averaged by their variances."""
+LOWEST_ALPHA = 0.3
+"""Below this α the input is divided by this instead, so that it stays bounded up to pure noise."""
 
 
 @dataclass(frozen=True)
-class UNetConfig:
-    """Shape of a `SpaceTimeUNet`; it is stored beside the weights so that a file describes its own network.
+class DenoiserConfig:
+    """Shape of a `VideoDenoiser`; it is stored beside the weights so that a file describes its own network.
 
     Attributes:
-        in_channels: channels of the latents (48: RGB pixels after 4× space-to-depth).
-        channels: width of each resolution level; every level halves height and width.
-        blocks: residual blocks of each level, on the way down and again on the way up.
+        width, layers: the trunk's channels and 3×3 convolutions (FFDNet: 96 and 12).
+        mix_after: trunk layers (from 1) after which the neighbouring frames' features are mixed in.
+        help_after: trunk layers (from 1) after which the helper's features are added.
+        coarse: the helper's channels at each level.
+        blocks: its residual blocks at each level, on the way down and again on the way up.
         embedding: width of the noise-level embedding.
-        shift_fraction: share of a block's channels that is exchanged with each neighbouring frame.
+        shift_fraction: share of a block's channels that comes from each neighbouring frame.
     """
 
-    in_channels: int = 48
-    channels: tuple[int, ...] = (96, 128, 192)
-    blocks: tuple[int, ...] = (2, 2, 1)
-    embedding: int = 192
+    width: int = 96
+    layers: int = 12
+    mix_after: tuple[int, ...] = (1, 3, 5, 7, 9)
+    help_after: tuple[int, ...] = (1, 6)
+    coarse: tuple[int, ...] = (128, 192)
+    blocks: tuple[int, ...] = (2, 2)
+    embedding: int = 128
     shift_fraction: float = 0.25
 
     @property
     def stride(self) -> int:
-        """Latent height and width must be multiples of this (4 for three levels)."""
-        return int(2 ** (len(self.channels) - 1))
+        """Height and width must be multiples of this (8 for two coarse levels)."""
+        return COARSE_PACKING * int(2 ** (len(self.coarse) - 1))
 
     def as_dict(self) -> dict[str, object]:
-        """Plain, JSON-ready mapping; `UNetConfig.from_dict` restores it."""
+        """Plain, JSON-ready mapping; `DenoiserConfig.from_dict` restores it."""
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, stored: dict[str, Any]) -> UNetConfig:
+    def from_dict(cls, stored: dict[str, Any]) -> DenoiserConfig:
         """The config that `as_dict` wrote; TypeError on unknown keys."""
         fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}
         return cls(**fields)
-
-
-def _as_frames_last(x: Tensor) -> Tensor:
-    return x.permute(0, 2, 3, 1)
 
 
 class _PixelNorm(nn.Module):
@@ -60,18 +77,35 @@ class _PixelNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.rms_norm(_as_frames_last(x), self.weight.shape, self.weight.to(x.dtype), 1e-5)
+        y = F.rms_norm(x.permute(0, 2, 3, 1), self.weight.shape, self.weight.to(x.dtype), 1e-5)
         return y.permute(0, 3, 1, 2)
 
 
-def _temporal_shift(x: Tensor, frames: int, width: int) -> Tensor:
-    """Replace `width` channels by the previous frame's and `width` more by the next frame's (ends repeat)."""
-    if frames == 1:
-        return x
+def _neighbours(x: Tensor, frames: int) -> tuple[Tensor, Tensor]:
+    """`(B·F, C, H, W)` → the previous and the next frame's features, zero where there is none.
+
+    Zeros, not a repeated end: a frame that stood in for its own neighbour would bring the same noise twice."""
     y = x.unflatten(0, (-1, frames))
-    before = torch.cat([y[:, :1, :width], y[:, :-1, :width]], dim=1)
-    after = torch.cat([y[:, 1:, width : 2 * width], y[:, -1:, width : 2 * width]], dim=1)
-    return torch.cat([before, after, y[:, :, 2 * width :]], dim=2).flatten(0, 1)
+    nothing = torch.zeros_like(y[:, :1])
+    return torch.cat([nothing, y[:, :-1]], dim=1).flatten(0, 1), torch.cat([y[:, 1:], nothing], dim=1).flatten(0, 1)
+
+
+class _Mix(nn.Module):
+    """Every frame gives each of its neighbours what a 1×1 convolution makes of its features; nothing before it is
+    trained."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.mix = nn.Conv2d(channels, 2 * channels, 1, bias=False)
+        nn.init.zeros_(self.mix.weight)
+
+    def forward(self, x: Tensor, frames: int) -> Tensor:
+        if frames == 1:
+            return x
+        onward, back = self.mix(x).unflatten(0, (-1, frames)).chunk(2, dim=2)
+        still = (0,) * 6
+        moved = F.pad(onward[:, :-1], (*still, 1, 0)) + F.pad(back[:, 1:], (*still, 0, 1))
+        return x + moved.flatten(0, 1)
 
 
 class _Block(nn.Module):
@@ -86,7 +120,7 @@ class _Block(nn.Module):
         self.modulation = nn.Linear(embedding, 2 * outputs)
         self.skip = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
         self.shift = int(outputs * shift_fraction)
-        nn.init.normal_(self.conv2.weight, std=1e-3)
+        nn.init.normal_(self.conv2.weight, std=1e-2)
         nn.init.zeros_(self.modulation.weight)
         nn.init.zeros_(self.modulation.bias)
 
@@ -94,82 +128,49 @@ class _Block(nn.Module):
         scale, shift = self.modulation(embedding)[:, :, None, None].chunk(2, dim=1)
         h = self.norm2(self.conv1(F.silu(self.norm1(x))))
         h = F.silu(h * (1 + scale) + shift)
-        return self.skip(x) + self.conv2(_temporal_shift(h, frames, self.shift))
+        before, after = _neighbours(h[:, : 2 * self.shift], frames)
+        seen = torch.cat([before[:, : self.shift], after[:, self.shift :], h[:, 2 * self.shift :]], dim=1)
+        return cast(Tensor, self.skip(x) + self.conv2(seen))
 
 
-class _Bypass(nn.Module):
-    """A linear path from input to output: a learned basis of the channels, one gain per basis vector that depends
-    on the noise level, and the way back. Where a component of the picture is faint, v is nearly a multiple of the
-    noisy input; carried here, that does not have to squeeze through the network's width."""
+class _Helper(nn.Module):
+    """A small U-Net at a quarter of the resolution and below; its features are added to the trunk's."""
 
-    def __init__(self, channels: int, embedding: int):
+    def __init__(self, config: DenoiserConfig):
         super().__init__()
-        self.into, self.back = nn.Conv2d(channels, channels, 1), nn.Conv2d(channels, channels, 1)
-        self.gain = nn.Linear(embedding, channels)
-        nn.init.orthogonal_(self.into.weight)
-        with torch.no_grad():
-            self.back.weight.copy_(self.into.weight.flatten(1).T[:, :, None, None])
-        nn.init.zeros_(self.gain.weight)
-        nn.init.zeros_(self.gain.bias)
-
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        return self.back(self.into(x) * self.gain(embedding)[:, :, None, None])
-
-
-class SpaceTimeUNet(nn.Module):
-    """v-prediction network over latents `(B, C, F, H, W)`.
-
-    Fully convolutional in space and time: any number of frames, any height and width that are multiples of
-    `config.stride`. Trained weights ship beside this file; a freshly built network is small but not zero.
-    """
-
-    def __init__(self, config: UNetConfig | None = None):
-        super().__init__()
-        self.config = config = config or UNetConfig()
-        widths, blocks, width = config.channels, config.blocks, config.embedding
-        half = width // 2
+        widths, half = config.coarse, config.embedding // 2
         frequencies = torch.exp(torch.linspace(math.log(0.25), math.log(64.0), half))
         self.register_buffer("frequencies", frequencies, persistent=False)
-        self.embed = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
-        self.inlet = nn.Conv2d(config.in_channels, widths[0], 3, padding=1)
+        self.embed = nn.Sequential(nn.Linear(2 * half, config.embedding), nn.SiLU())
+        self.inlet = nn.Conv2d(3 * COARSE_PACKING**2 + 1, widths[0], 3, padding=1)
         self.down, self.shrink = nn.ModuleList(), nn.ModuleList()
         self.grow, self.up = nn.ModuleList(), nn.ModuleList()
 
         def block(inputs: int, outputs: int) -> _Block:
-            return _Block(inputs, outputs, width, config.shift_fraction)
+            return _Block(inputs, outputs, config.embedding, config.shift_fraction)
 
         for level, channels in enumerate(widths):
-            self.down.append(nn.ModuleList(block(channels, channels) for _ in range(blocks[level])))
+            self.down.append(nn.ModuleList(block(channels, channels) for _ in range(config.blocks[level])))
             if level + 1 < len(widths):
                 self.shrink.append(nn.Conv2d(channels, widths[level + 1], 2, stride=2))
-        self.middle = block(widths[-1], widths[-1])
         for level in reversed(range(len(widths))):
             channels = widths[level]
-            rest = [block(channels, channels) for _ in range(blocks[level] - 1)]
+            rest = [block(channels, channels) for _ in range(config.blocks[level] - 1)]
             self.up.append(nn.ModuleList([block(2 * channels, channels), *rest]))
             if level > 0:
                 self.grow.append(nn.Conv2d(channels, 4 * widths[level - 1], 1))
-        self.outlet = nn.Conv2d(widths[0], config.in_channels, 3, padding=1)
-        nn.init.normal_(self.outlet.weight, std=1e-2)
-        self.bypass = _Bypass(config.in_channels, width)
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.norm = _PixelNorm(widths[0])
+        scale = (COARSE_PACKING // PACKING) ** 2
+        self.out = nn.ModuleList(nn.Conv2d(widths[0], scale * config.width, 1) for _ in config.help_after)
+        for outlet in self.out:
+            nn.init.zeros_(cast(Tensor, outlet.weight))
+            nn.init.zeros_(cast(Tensor, outlet.bias))
 
-    def forward(self, x_t: Tensor, phase: Tensor) -> Tensor:
-        """Predict v = α·ε − σ·x₀.
-
-        Args:
-            x_t: noisy latents `(B, C, F, H, W)`.
-            phase: noise level in [0, 1] per batch element `(B,)`: `2/π · atan2(σ, α)`.
-
-        Returns:
-            v, shaped as `x_t`.
-        """
-        batch, _, frames, _, _ = x_t.shape
+    def forward(self, pixels: Tensor, spread: Tensor, phase: Tensor, frames: int) -> list[Tensor]:
         angles = phase[:, None].float() * cast(Tensor, self.frequencies)[None].float()
-        embedding = self.embed(torch.cat([angles.cos(), angles.sin()], dim=1).to(x_t.dtype))
-        embedding = embedding.repeat_interleave(frames, dim=0)
-        x = x_t.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        h = self.inlet(x)
+        embedding = self.embed(torch.cat([angles.cos(), angles.sin()], dim=1).to(pixels.dtype))
+        h = F.pixel_unshuffle(pixels, COARSE_PACKING)
+        h = self.inlet(torch.cat([h, _plane(spread, h)], dim=1))
         skips = []
         for level, blocks in enumerate(self.down):
             for block in cast(nn.ModuleList, blocks):
@@ -177,12 +178,68 @@ class SpaceTimeUNet(nn.Module):
             skips.append(h)
             if level < len(self.shrink):
                 h = self.shrink[level](h)
-        h = self.middle(h, embedding, frames)
         for index, blocks in enumerate(self.up):
             h = torch.cat([h, skips.pop()], dim=1)
             for block in cast(nn.ModuleList, blocks):
                 h = block(h, embedding, frames)
             if index < len(self.grow):
                 h = F.pixel_shuffle(self.grow[index](h), 2)
-        v = self.outlet(h) + self.bypass(x, embedding)
-        return v.unflatten(0, (batch, frames)).transpose(1, 2)
+        h = F.silu(self.norm(h))
+        return [F.pixel_shuffle(outlet(h), COARSE_PACKING // PACKING) for outlet in self.out]
+
+
+def _plane(value: Tensor, like: Tensor) -> Tensor:
+    return value.to(like.dtype)[:, None, None, None].expand(-1, 1, *like.shape[-2:])
+
+
+class VideoDenoiser(nn.Module):
+    """x̂₀ of noisy latents `(B, 3, F, H, W)`: pixels, as 4·pixel − 2.
+
+    Fully convolutional in space and time: any number of frames, any height and width that are multiples of
+    `config.stride`. Trained weights ship beside this file; a freshly built network is not zero.
+    """
+
+    def __init__(self, config: DenoiserConfig | None = None):
+        super().__init__()
+        self.config = config = config or DenoiserConfig()
+        packed = 3 * PACKING**2
+        inputs = [packed + 1] + [config.width] * (config.layers - 1)
+        outputs = [config.width] * (config.layers - 1) + [packed]
+        self.trunk = nn.ModuleList(nn.Conv2d(i, o, 3, padding=1) for i, o in zip(inputs, outputs, strict=True))
+        self.mix = nn.ModuleDict({str(layer): _Mix(config.width) for layer in config.mix_after})
+        self.helper = _Helper(config)
+
+    def forward(self, x_t: Tensor, phase: Tensor) -> Tensor:
+        """Estimate x₀.
+
+        Args:
+            x_t: noisy latents `(B, 3, F, H, W)`, `cos(π/2·phase)·x₀ + sin(π/2·phase)·ε`.
+            phase: noise level in [0, 1] per batch element `(B,)`.
+
+        Returns:
+            x̂₀, shaped as `x_t`.
+        """
+        batch, _, frames, _, _ = x_t.shape
+        angle = (phase.float() * (math.pi / 2)).repeat_interleave(frames)
+        alpha = angle.cos().clamp(min=LOWEST_ALPHA)
+        spread = PIXEL_GAIN * angle.sin() / alpha
+        whole = x_t.transpose(1, 2).flatten(0, 1)
+        pixels = whole * (PIXEL_GAIN / alpha).to(whole.dtype)[:, None, None, None] + 0.5
+        help_ = dict(
+            zip(self.config.help_after, self.helper(pixels, spread, angle * (2 / math.pi), frames), strict=True)
+        )
+        h = F.pixel_unshuffle(pixels, PACKING)
+        h = torch.cat([h, _plane(spread, h)], dim=1)
+        for layer, convolution in enumerate(self.trunk[:-1], start=1):
+            h = F.relu(convolution(h), inplace=True)
+            if str(layer) in self.mix:
+                h = self.mix[str(layer)](h, frames)
+            if layer in help_:
+                h = h + help_[layer]
+        # The last layer writes pixels: half precision would leave steps of 1/256 in them.
+        last = cast(nn.Conv2d, self.trunk[-1])
+        with torch.autocast(h.device.type, enabled=False):
+            clean = F.pixel_shuffle(last(h.to(last.weight.dtype)), PACKING)
+        trust = (spread**2 / (spread**2 + OWN_ERROR**2)).to(clean.dtype)[:, None, None, None]
+        clean = torch.lerp(pixels.to(clean.dtype), clean, trust)
+        return ((clean - 0.5) / PIXEL_GAIN).unflatten(0, (batch, frames)).transpose(1, 2)

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import torch
 
-from .model import SpaceTimeUNet, UNetConfig
+from .model import DenoiserConfig, VideoDenoiser
 
 __all__ = ["DEFAULT_WEIGHTS", "load_network", "save_network"]
 
 DEFAULT_WEIGHTS = Path(__file__).with_name("embedded.safetensors")
 
 
-def save_network(network: SpaceTimeUNet, path: Path) -> None:
+def save_network(network: VideoDenoiser, path: Path) -> None:
     """Write weights as float16 with the network's config in the header; beside the target first, then renamed."""
     from safetensors.torch import save_file
 
@@ -26,12 +26,12 @@ def save_network(network: SpaceTimeUNet, path: Path) -> None:
     os.replace(part, path)
 
 
-def load_network(path: Path | str = DEFAULT_WEIGHTS) -> SpaceTimeUNet:
+def load_network(path: Path | str = DEFAULT_WEIGHTS) -> VideoDenoiser:
     """Build the network a weight file describes, in float32 on the CPU, in eval mode, without gradients.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not a safetensors file of an embedded refiner.
+        ValueError: not a safetensors file of an embedded refiner of this layout.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -40,11 +40,17 @@ def load_network(path: Path | str = DEFAULT_WEIGHTS) -> SpaceTimeUNet:
         raise FileNotFoundError(f"no weights at {path}; reinstall nc_refiner or pass weights=PATH")
     try:
         with safe_open(path, framework="pt") as stored:
-            config = json.loads(stored.metadata()["config"])
+            shape = json.loads(stored.metadata()["config"])
+            if "in_channels" in shape:
+                raise ValueError(
+                    f"{path} holds weights of the earlier embedded refiner (latents of 48 planes); this version's "
+                    "latents are pixels and need its own: leave weights out, or train with tools/train_embedded.py"
+                )
+            config = DenoiserConfig.from_dict(shape)
             tensors = {name: stored.get_tensor(name).float() for name in stored.keys()}  # noqa: SIM118
     except (SafetensorError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is not a weight file of the embedded refiner ({error})") from error
     with torch.random.fork_rng(devices=[]):
-        network = SpaceTimeUNet(UNetConfig.from_dict(config))
+        network = VideoDenoiser(config)
     network.load_state_dict(tensors)
     return network.eval().requires_grad_(False)

@@ -13,7 +13,8 @@ from torch import Tensor
 from ...noise_level import NoiseLevel
 from ..base import RefinerAdapter, Requirements, Timesteps
 from ..runtime import drawing_from
-from .host import check_pipeline, runnable, unwrap
+from .attention import working_attention
+from .host import check_pipeline, plain_diffusion, runnable, unwrap
 from .solving import CalibrateAt, check_calibrate_at, estimate_x0, level_at, run_solver
 
 __all__ = ["DEFAULT_STEPS", "ModelScopeAdapter", "check_size"]
@@ -51,8 +52,8 @@ class ModelScopeAdapter(RefinerAdapter):
     and seed; frames go in and out as tensors. The rest is the host's: prompts, guidance rescale, solver, VAE.
 
     Args:
-        pipe: the pipeline; a wrapped one is unwrapped first. Attention without a kernel on its device becomes
-            PyTorch's own; nothing else of it is changed.
+        pipe: the pipeline, wrapped or not, or an `nc-video-to-video` one: its own calibration plays no part. While it
+            runs, attention without a kernel on its device is PyTorch's own; nothing of it stays changed.
         solver: `dpmpp_2m_sde` (the host's fast mode) or `heun`; None is what the model is configured for.
         calibrate_at: `x_t` asks for x̂₀ at the noisy latents themselves; `network_input` at `σ·x_t`, which is what the
             host's solver feeds its network first. `docs/modelscope_solvers.md` compares the two.
@@ -80,10 +81,16 @@ class ModelScopeAdapter(RefinerAdapter):
             max_frames=int(self.model.cfg.max_frames),
             size_multiple=(64, 64),
             size_offset=(16, 0),
+            min_size=(MIN_HEIGHT, MIN_WIDTH),
             default_strength=0.6,
             default_steps=DEFAULT_STEPS[solver],
         )
         self.evaluations = 0
+
+    @property
+    def _diffusion(self) -> Any:
+        # Never a calibrating one, which would calibrate a second time.
+        return plain_diffusion(self.model)
 
     @property
     def device(self) -> torch.device:
@@ -104,7 +111,8 @@ class ModelScopeAdapter(RefinerAdapter):
                 posterior = self.model.autoencoder.encode(frame.to(self.device))
                 found = posterior.mean
                 if generator is not None:
-                    found = found + posterior.std * torch.randn(found.shape, generator=generator).to(self.device)
+                    drawn = torch.randn(found.shape, generator=generator, device=generator.device)
+                    found = found + posterior.std * drawn.to(self.device)
                 latents.append(LATENT_SCALE * found)
         return torch.cat(latents).transpose(0, 1)[None]
 
@@ -156,12 +164,12 @@ class ModelScopeAdapter(RefinerAdapter):
         return (timestep + 1) / NUM_TRAIN_TIMESTEPS
 
     def noise_level(self, timestep: Tensor) -> NoiseLevel:
-        return level_at(self.model.diffusion, round(float(timestep)))
+        return level_at(self._diffusion, round(float(timestep)))
 
     def predict_x0(self, x_t: Tensor, timestep: Tensor, condition: Any, guidance_scale: float | None = None) -> Tensor:
-        with torch.no_grad(), self._autocast():
+        with torch.no_grad(), self._autocast(), working_attention(self.model.generator):
             return estimate_x0(
-                self.model.diffusion,
+                self._diffusion,
                 x_t,
                 round(float(timestep)),
                 self.calibrate_at,
@@ -182,7 +190,7 @@ class ModelScopeAdapter(RefinerAdapter):
         first_x0: Tensor | None = None,
         on_step: Callable[[], None] | None = None,
     ) -> Tensor:
-        """The host's solver from `x_t` to its end; it draws from `generator` (on the CPU; seed 0 where None)."""
+        """The host's solver from `x_t` to its end; it draws from `generator`, on any device (seed 0 where None)."""
         options = {
             "model_kwargs": condition,
             "guide_scale": GUIDANCE_SCALE if guidance_scale is None else guidance_scale,
@@ -192,6 +200,7 @@ class ModelScopeAdapter(RefinerAdapter):
             "t_max": int(timesteps.first),
             "t_min": 0,
             "discretization": "trailing",
+            "seed": 0,  # unused by its solvers, and drawn from Python's generator where it is not given
         }
         calls = 0
 
@@ -204,8 +213,9 @@ class ModelScopeAdapter(RefinerAdapter):
                 on_step()
 
         source = torch.Generator().manual_seed(0) if generator is None else generator
-        with torch.no_grad(), self._autocast(), drawing_from(source):
-            return run_solver(self.model.diffusion, x_t, self._network, options, first_x0, count)
+        attention = working_attention(self.model.generator)
+        with torch.no_grad(), self._autocast(), attention, drawing_from(source):
+            return run_solver(self._diffusion, x_t, self._network, options, first_x0, count)
 
     def _network(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
         self.evaluations += 1

@@ -6,7 +6,7 @@ import shutil
 from importlib import metadata
 from importlib.util import find_spec
 
-__all__ = ["FFMPEG_MISSING", "problems", "require_modelscope"]
+__all__ = ["FFMPEG_MISSING", "problems", "require_modelscope", "stood_in"]
 
 _INSTALL = "pip install 'nc_refiner[modelscope]'"
 FFMPEG_MISSING = (
@@ -28,6 +28,8 @@ _NEEDED = {
     "datasets": "'datasets>=4.0.0,<=4.8.4'",
 }
 """Modules that building `pipeline('video-to-video')` imports, and the packages they come in."""
+_UNUSED = ("xformers", "fairscale", "rotary_embedding_torch")
+"""Modules that the host imports too and that this package's loader stands in for where they are missing."""
 
 
 def _version(package: str) -> tuple[int, ...] | None:
@@ -93,6 +95,17 @@ def problems(needs_ffmpeg: bool = False) -> list[str]:
     if needs_ffmpeg and shutil.which("ffmpeg") is None:
         found.append(FFMPEG_MISSING)
     return found
+
+
+def stood_in() -> list[str]:
+    """A line on the packages that are missing for ModelScope's own `pipeline(…)`, but not for this package's loader."""
+    missing = [name for name in _UNUSED if find_spec(name) is None]
+    if not missing or find_spec("modelscope") is None:
+        return []
+    return [
+        f"ModelScope's own pipeline('video-to-video') also imports {', '.join(missing)}, hardly used; build it "
+        "with nc_refiner.adapters.modelscope.loading.load_pipeline(…), which does without"
+    ]
 
 
 def require_modelscope() -> None:

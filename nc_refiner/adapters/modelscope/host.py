@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import copy
+import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ...calibration import CalibrationTrace, NoiseCalibration
-from .attention import use_sdpa_where_needed
+from ..runtime import SCOPES, copied, in_scope, replaced, scope_of
 from .calibrated_diffusion import CalibratedDiffusion
 from .diagnosis import FFMPEG_MISSING
 from .solving import CalibrateAt, check_calibrate_at
 
-__all__ = ["calibrated", "calibrated_model", "check_pipeline", "runnable", "unwrap", "wrap"]
+__all__ = [
+    "calibrated",
+    "calibrated_model",
+    "check_pipeline",
+    "check_target",
+    "plain_diffusion",
+    "runnable",
+    "settings_of",
+    "unwrap",
+    "wrap",
+]
 
-_ORIGINAL = "_nc_refiner_original"
+_ORIGINAL, _SETTINGS = "_nc_refiner_original", "_nc_refiner_settings"
 _MODEL_PARTS = ("diffusion", "generator", "autoencoder", "clip_encoder", "negative_y")
 
 
@@ -40,44 +51,83 @@ def check_pipeline(pipe: Any) -> None:
 
 
 def calibrated_model(model: Any, config: NoiseCalibration, calibrate_at: CalibrateAt, owner: Any) -> Any:
-    """A shallow copy of `model` that shares its networks and calibrates; `owner.calibration_trace` is kept current."""
+    """A shallow copy of `model` that shares its networks and calibrates; `owner.calibration_trace` is kept current.
+
+    Inside `calibrated(owner)` the settings of that block count, each thread's own.
+    """
 
     def on_trace(trace: CalibrationTrace) -> None:
         vars(owner)["calibration_trace"] = trace
 
+    def settings() -> tuple[NoiseCalibration, CalibrateAt]:
+        found: tuple[NoiseCalibration, CalibrateAt] = scope_of(owner) or (config, calibrate_at)
+        return found
+
+    runnable(model)
     twin = copy.copy(model)
-    diffusion = model.diffusion
-    original = diffusion._diffusion if isinstance(diffusion, CalibratedDiffusion) else diffusion
-    twin.diffusion = CalibratedDiffusion(original, config, calibrate_at, on_trace)
-    runnable(twin)
+    twin.diffusion = CalibratedDiffusion(plain_diffusion(model), settings, on_trace)
     return twin
 
 
+def plain_diffusion(model: Any) -> Any:
+    """The host's own diffusion object of a model, calibrated or not."""
+    diffusion = model.diffusion
+    return diffusion._diffusion if isinstance(diffusion, CalibratedDiffusion) else diffusion
+
+
 def runnable(model: Any) -> None:
-    """Give `model` an attention its device has; raise ValueError for half precision on a CPU, which cannot run."""
+    """Raise ValueError for half precision on a CPU, which cannot run."""
     parameter = next(iter(model.generator.parameters()), None)
     if parameter is not None and parameter.device.type == "cpu" and parameter.dtype == torch.float16:
         raise ValueError(
             "the network is in half precision on the CPU, where it cannot run; call pipe.model.generator.float() first"
         )
-    use_sdpa_where_needed(model.generator)
 
 
-def _install(pipe: Any, model: Any) -> None:
-    kept = vars(pipe)
-    kept["model"], kept["models"], kept["calibration_trace"] = model, [model], CalibrationTrace()
+def _installed(pipe: Any, model: Any) -> dict[str, Any]:
+    """The attributes with which `pipe` runs `model` and looks after its output."""
 
     def process(input: Any, *args: Any, **kwargs: Any) -> Any:
         target = (kwargs.get("postprocess_params") or {}).get("output_video")
         if shutil.which("ffmpeg") is None:
             raise FileNotFoundError(FFMPEG_MISSING)
+        check_target(target)
         before = _stamp(target)
         result = type(pipe)._process_single(pipe, input, *args, **kwargs)
         if target is not None and _stamp(target) in (None, before):
-            raise RuntimeError(f"ModelScope wrote no video to {target}; does its folder exist, has ffmpeg x264?")
+            raise RuntimeError(f"ModelScope wrote no video to {target}; has ffmpeg x264?")
         return result
 
-    kept["_process_single"] = process
+    return {"model": model, "models": [model], "calibration_trace": CalibrationTrace(), "_process_single": process}
+
+
+_SHELL = set(" \t\n\"'`$&|;<>()*?[]#~\\!{}")
+
+
+def check_target(path: Any, shell: bool = True) -> None:
+    """Refuse, before any work, a path that no video can be written to.
+
+    Args:
+        path: None is a temporary file of the host's.
+        shell: also refuse characters that the host's command line for ffmpeg would take apart.
+
+    Raises:
+        FileNotFoundError: its folder does not exist. PermissionError: nothing can be written there.
+        ValueError: a character the host cannot handle.
+    """
+    if path is None:
+        return
+    target = Path(path)
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {target.parent}; create it, or name another output_video")
+    if not os.access(target.parent, os.W_OK):
+        raise PermissionError(f"nothing can be written to the folder {target.parent}; name another output_video")
+    odd = sorted(_SHELL & set(os.fspath(path))) if shell else []
+    if odd:
+        raise ValueError(
+            f"output_video is {os.fspath(path)!r}: ModelScope hands it to a shell, where {odd[0]!r} breaks it; "
+            "choose a path of letters, digits, '-', '_', '.' and '/'"
+        )
 
 
 def _stamp(path: Any) -> tuple[int, int] | None:
@@ -91,24 +141,31 @@ def wrap(pipe: Any, config: NoiseCalibration, *, calibrate_at: str = "x_t") -> A
     """A calibrated twin of `pipe`: a shallow copy that shares its networks; the call and its output are the same.
 
     Args:
-        pipe: `pipeline('video-to-video', …)`; stays as it is but for attention without a kernel on its device, which
-            becomes PyTorch's own. An already wrapped one is wrapped anew.
+        pipe: `pipeline('video-to-video', …)`; stays as it is. During a call, attention without a kernel on its device
+            is PyTorch's own. A twin gives another twin of the same original.
         config: how to calibrate.
         calibrate_at: `x_t`, or `network_input` (σ·x_t, what the host's solver feeds its network first).
 
     The host's use of the global generators is unchanged. A call raises FileNotFoundError before the work where ffmpeg
-    is missing, and RuntimeError where no video came out; the host itself returns a path to nothing.
+    is missing or a path cannot be written (`check_target`), and RuntimeError where no video came out; the host itself
+    returns a path to nothing.
 
     Raises:
         ValueError: not such a pipeline, an unknown `calibrate_at`, or half precision on a CPU.
     """
     at = check_calibrate_at(calibrate_at)
-    pipe = unwrap(pipe)
     check_pipeline(pipe)
-    twin = copy.copy(pipe)
-    _install(twin, calibrated_model(pipe.model, config, at, twin))
-    vars(twin)[_ORIGINAL] = pipe
+    twin = copied(pipe)
+    vars(twin).pop(SCOPES, None)
+    vars(twin).update(_installed(twin, calibrated_model(pipe.model, config, at, twin)))
+    vars(twin)[_ORIGINAL], vars(twin)[_SETTINGS] = unwrap(pipe), (config, at)
     return twin
+
+
+def settings_of(pipe: Any) -> tuple[NoiseCalibration, dict[str, Any]] | None:
+    """The configuration and the options a twin was wrapped with; None for what is no twin."""
+    found = vars(pipe).get(_SETTINGS)
+    return None if found is None else (found[0], {"calibrate_at": found[1]})
 
 
 def unwrap(pipe: Any) -> Any:
@@ -124,12 +181,8 @@ def calibrated(pipe: Any, config: NoiseCalibration, *, calibrate_at: str = "x_t"
     """
     at = check_calibrate_at(calibrate_at)
     check_pipeline(pipe)
-    before = dict(vars(pipe))
-    try:
-        _install(pipe, calibrated_model(pipe.model, config, at, pipe))
+    with ExitStack() as stack:
+        for name, value in _installed(pipe, calibrated_model(pipe.model, config, at, pipe)).items():
+            stack.enter_context(replaced(pipe, name, value))
+        stack.enter_context(in_scope(pipe, (config, at)))
         yield pipe
-    finally:
-        for name in ("model", "models", "calibration_trace", "_process_single"):
-            vars(pipe).pop(name, None)
-            if name in before:
-                vars(pipe)[name] = before[name]

@@ -10,7 +10,7 @@ import torch
 
 from ...clip import VideoClip
 from ..runtime import drawing_from
-from .attention import use_sdpa_where_needed
+from .attention import working_attention
 from .loading import build_pipeline, dtype_for
 
 __all__ = ["ImageToVideo", "TextToVideo"]
@@ -40,13 +40,17 @@ class _Source:
         network = getattr(self.pipe.model, self.network)
         if dtype is not None:
             network.to(dtype_for(next(network.parameters()).device, dtype))
-        use_sdpa_where_needed(network)
+        self._network = network
 
     def _sample(self, asked: Any, prompt: str | None, seed: int) -> VideoClip:
         """What the pipeline makes of `asked`, `(1, 3, F, H, W)` in about [-1, 1], as a clip."""
         if not 0 <= seed < 2**63:
             raise ValueError(f"seed is {seed}; it must lie in 0…2^63−1")
-        with torch.no_grad(), drawing_from(torch.Generator().manual_seed(seed)):
+        with (
+            torch.no_grad(),
+            working_attention(self._network),
+            drawing_from(torch.Generator().manual_seed(seed)),
+        ):
             video = self.pipe.forward(self.pipe.preprocess(asked))["video"]
         frames = (video[0].transpose(0, 1).float().cpu() * 0.5 + 0.5).clamp(0, 1)
         return VideoClip(frames, FPS, prompt, seed, (f"{self.task}, seed {seed}",))

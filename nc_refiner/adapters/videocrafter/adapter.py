@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -12,10 +13,10 @@ from torch import Tensor
 
 from ...noise_level import NoiseLevel, PredictionType, predicted_x0
 from ..base import RefinerAdapter, Requirements, Timesteps
+from ..recognition import missing_attributes
 from ..runtime import default_device, named_dtype
-from .attention import use_working_attention
+from .attention import attention_layers, working_attention
 from .conditioning import Condition, conditioned
-from .recognition import missing_attributes
 from .schedule import DDIMSchedule, ddim_timesteps, implied_x0, noise_level
 
 __all__ = ["VideoCrafterAdapter"]
@@ -39,13 +40,14 @@ class VideoCrafterAdapter(RefinerAdapter):
     timestep 0, not at x₀. Encoding takes the posterior's mode and draws nothing.
 
     Args:
-        model: the host's model, recognised by its attributes; it is set to evaluation mode, and attention layers that
-            rely on an xformers without a kernel for this device are pointed at PyTorch's own.
+        model: the host's model, recognised by its attributes; it is set to evaluation mode. While its network runs,
+            attention layers that rely on an xformers without a kernel for the device are pointed at PyTorch's own.
         fps: the frame rate to condition on, ≥ 1; the published scripts use 28 for text and 8 for image.
         guidance_scale: the default scale, ≥ 0; 1.0 is conditional only. The published scripts use 12.
         eta: share of fresh noise in every step, in [0, 1]; the published scripts use 1.
         image: `(3, H, W)` in [0, 1], for image-to-video models alone; may be replaced between clips.
-        dtype: float32, or float16/bfloat16 for the network under autocast; latents stay float32.
+        dtype: float32, or float16/bfloat16 for a copy of the network under autocast; the model given stays as it is,
+            and latents stay float32.
         default_strength, default_steps: where the caller names none; the paper's t = 600 of 30 DDIM steps.
 
     Raises:
@@ -81,8 +83,8 @@ class VideoCrafterAdapter(RefinerAdapter):
         self.fps, self.guidance_scale, self.eta, self.image = fps, guidance_scale, eta, image
         self._dtype = named_dtype(dtype)
         if self._dtype != torch.float32:
-            _narrow(model.model, self._dtype)
-        use_working_attention(model, self.device, self._dtype)
+            self.model = _narrowed(self.model, self._dtype)
+        self._attention = attention_layers(self.model)
         causal = any(getattr(layer, "causal_attention", False) for layer in model.modules())
         multiple = _size_multiple(model)
         self.requirements = Requirements(
@@ -121,7 +123,11 @@ class VideoCrafterAdapter(RefinerAdapter):
         from .checkout import load_model
 
         place = torch.device(device or default_device())
-        return cls(load_model(Path(root), Path(config), Path(checkpoint)).to(place), **options)
+        model = load_model(Path(root), Path(config), Path(checkpoint))
+        dtype = named_dtype(options.get("dtype", torch.float32))
+        if dtype != torch.float32:
+            _narrow(model.model, dtype)  # nobody else has it, so it needs no copy
+        return cls(model.to(place), **options)
 
     @property
     def device(self) -> torch.device:
@@ -175,7 +181,8 @@ class VideoCrafterAdapter(RefinerAdapter):
         """What the network says, after guidance `u + s·(c − u)`; one evaluation where s = 1."""
         scale = self.guidance_scale if guidance_scale is None else guidance_scale
         time = torch.full((len(x_t),), int(timestep), device=x_t.device, dtype=torch.long)
-        with torch.no_grad(), self._autocast():
+        attention = working_attention(self._attention, self.device, self._dtype)
+        with torch.no_grad(), self._autocast(), attention:
             output = self._apply(x_t, time, condition.positive)
             if scale != 1.0:
                 without = self._apply(x_t, time, condition.negative)
@@ -261,12 +268,32 @@ class VideoCrafterAdapter(RefinerAdapter):
         }
 
 
-def _narrow(network: torch.nn.Module, dtype: torch.dtype) -> None:
+_NORMS = (torch.nn.GroupNorm, torch.nn.LayerNorm)
+
+
+def _narrow(network: Any, dtype: torch.dtype) -> None:
     """Half-precision weights but for the norms, which the host runs in float32: a CPU takes no other weights there."""
     network.to(dtype)
     for layer in network.modules():
-        if isinstance(layer, (torch.nn.GroupNorm, torch.nn.LayerNorm)):
+        if isinstance(layer, _NORMS):
             layer.float()
+
+
+def _narrowed(model: Any, dtype: torch.dtype) -> Any:
+    """`model` where its network is narrow already; else a shallow copy of it with a narrow copy of its network."""
+    narrow = all(
+        parameter.dtype == dtype
+        for layer in model.model.modules()
+        if not isinstance(layer, _NORMS)
+        for parameter in layer.parameters(recurse=False)
+    )
+    if narrow:
+        return model
+    twin = copy.copy(model)
+    vars(twin)["_modules"] = dict(vars(model)["_modules"])  # a shallow copy shares the very dictionary
+    twin.model = copy.deepcopy(model.model)
+    _narrow(twin.model, dtype)
+    return twin
 
 
 def _mode(posterior: Any) -> Tensor:

@@ -96,6 +96,11 @@ class Stage(ABC):
         """What besides options, request and code decides the result: content of weights, versions. JSON-ready."""
         return {}
 
+    def reads(self) -> Any:
+        """What `run` reads beside the request: data in which every text that names a file or folder counts. When one of
+        them changes, a finished stage is made again. Default: the options."""
+        return self.options.model_dump(mode="json")
+
     @abstractmethod
     def run(self, request: StageRequest) -> StageResult:
         """Make the clip. Whatever it raises is this prompt's failure, not the run's."""

@@ -9,7 +9,7 @@ import subprocess
 import time
 from pathlib import Path
 from string import Formatter
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -31,11 +31,14 @@ class CommandOptions(StageOptions):
             `{output}` (the video it must write, ending in .mp4) and `{folder}` (an empty folder it may use) are
             filled in; `{{` and `}}` are braces.
         timeout: seconds after which it is stopped.
+        reads: files and folders the program reads; when one of them changes, `--resume` runs it again. Files that
+            `command` names count without being listed, folders do not: a program's working folder is no input.
     """
 
     type: Literal["command"] = "command"
     command: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1, max_length=1000)]
     timeout: float = Field(3600.0, gt=0, le=7 * 24 * 3600)
+    reads: list[Annotated[str, Field(min_length=1)]] = Field([], max_length=1000)
 
     @field_validator("command")
     @classmethod
@@ -68,6 +71,13 @@ class CommandStage(Stage):
         program = self.options.command[0]
         if "{" not in program and shutil.which(program) is None:
             raise FileNotFoundError(f"base.command: the program {program!r} is not found; give its path")
+        for name in self.options.reads:
+            if not Path(name).exists():
+                raise FileNotFoundError(f"base.reads: {name} does not exist; give files or folders the program reads")
+
+    def reads(self) -> Any:
+        """The files among the arguments, and what the options declare."""
+        return [*(argument for argument in self.options.command if not Path(argument).is_dir()), *self.options.reads]
 
     def run(self, request: StageRequest) -> StageResult:
         """Run it.
@@ -108,7 +118,8 @@ def _run(command: list[str], timeout: float, log: Path) -> None:
             if process.poll() is None:
                 _stop(process)
         if code != 0:
-            printed.seek(0)
+            # Only the end is told, and a program may have printed more than fits into memory.
+            printed.seek(max(0, printed.seek(0, os.SEEK_END) - 16 * TOLD))
             words = " ".join(printed.read().decode("utf-8", "replace").split())
             raise RuntimeError(f"{command[0]} failed with code {code}: {words[-TOLD:] or 'it printed nothing'}")
 

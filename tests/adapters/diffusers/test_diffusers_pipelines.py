@@ -20,6 +20,8 @@ FLUX = IMAGES["FluxImg2ImgPipeline"]
 ZOO: dict[str, Entry] = {**IMAGES, **VIDEOS, **MORE}
 REPLAYED = {
     "FluxControlInpaintPipeline": "changes the latents between its steps",
+    "LTX2ConditionPipeline": "get_timesteps",
+    "LTX2InContextPipeline": "get_timesteps",
     "LTX2Pipeline": "get_timesteps",
     "LatentConsistencyModelImg2ImgPipeline": "get_timesteps",
 }

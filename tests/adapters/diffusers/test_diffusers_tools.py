@@ -17,6 +17,8 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def tool(name: str) -> ModuleType:
+    if str(ROOT / "tools") not in sys.path:  # as running the script does
+        sys.path.insert(0, str(ROOT / "tools"))
     spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

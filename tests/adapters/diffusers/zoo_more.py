@@ -64,6 +64,27 @@ def if_parts() -> dict[str, Any]:
     }
 
 
+def flux_fill_network() -> Any:
+    """Takes the latents, the masked picture's and the mask, all packed."""
+    from diffusers import FluxTransformer2DModel
+
+    return seeded(
+        FluxTransformer2DModel(
+            patch_size=1,
+            in_channels=48,
+            out_channels=16,
+            num_layers=1,
+            num_single_layers=1,
+            attention_head_dim=16,
+            num_attention_heads=2,
+            joint_attention_dim=32,
+            pooled_projection_dim=32,
+            axes_dims_rope=(4, 4, 8),
+            guidance_embeds=True,
+        )
+    )
+
+
 SMALL = {"height": 32, "width": 32}
 FLUX_CALL: dict[str, Any] = {"negative_prompt": ..., "max_sequence_length": 8, "control_image": other_picture, **SMALL}
 
@@ -75,6 +96,10 @@ MORE: dict[str, Entry] = {
     "FluxControlNetInpaintPipeline": Entry(
         made("FluxControlNetInpaintPipeline", lambda: flux_parts(controlnet=flux_controlnet())),
         image_call(mask_image=mask, **FLUX_CALL),
+    ),
+    "FluxFillPipeline": Entry(
+        made("FluxFillPipeline", lambda: flux_parts(transformer=flux_fill_network())),
+        image_call(mask_image=mask, max_sequence_length=8, negative_prompt=..., **SMALL),
     ),
     "IFImg2ImgPipeline": Entry(made("IFImg2ImgPipeline", if_parts), image_call(output_type="pt")),
     "StableDiffusion3PAGImg2ImgPipeline": Entry(

@@ -298,7 +298,14 @@ def ltx2_call() -> dict[str, Any]:
     }
 
 
+def ltx2_larger_call() -> dict[str, Any]:
+    """Latents of just the size asked for, which its siblings insist on."""
+    return {**ltx2_call(), "latents": numbers(1, 4, 3, 16, 16)}
+
+
 VIDEOS: dict[str, Entry] = {
+    "LTX2ConditionPipeline": Entry(made("LTX2ConditionPipeline", ltx2_parts), ltx2_larger_call),
+    "LTX2InContextPipeline": Entry(made("LTX2InContextPipeline", ltx2_parts), ltx2_larger_call),
     "LTX2Pipeline": Entry(made("LTX2Pipeline", ltx2_parts), ltx2_call),
     "VideoToVideoSDPipeline": Entry(
         made("VideoToVideoSDPipeline", zeroscope_parts), lambda: {**PROMPT, "video": film()}

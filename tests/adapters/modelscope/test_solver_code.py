@@ -46,7 +46,7 @@ def sampled(diffusion, solver, config=None, at="network_input", seed=2):
     network, traces = Network(), []
     draw = torch.Generator().manual_seed(1)
     reference, noise = (torch.randn(1, 4, 2, 10, 8, generator=draw) for _ in range(2))
-    host = diffusion if config is None else CalibratedDiffusion(diffusion, config, at, traces.append)
+    host = diffusion if config is None else CalibratedDiffusion(diffusion, lambda: (config, at), traces.append)
     torch.manual_seed(seed)
     x_t = host.diffuse(reference, torch.tensor([599]), noise)
     kwargs = [{"y": 0.2}, {"y": -0.1}]

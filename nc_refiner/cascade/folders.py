@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nc_refiner.config.document import ConfigError, Document, read_document
-from nc_refiner.config.problems import raise_unknown_key
-from nc_refiner.config.refiner import refiner_options
-from nc_refiner.refiner import CalibratedRefiner
-from nc_refiner.refining.receipt import write_receipt
-from nc_refiner.video import FrameWriter, VideoError, read_clip
+from ..config.document import ConfigError, Document, read_document
+from ..config.problems import raise_unknown_key
+from ..config.refiner import refiner_options
+from ..refiner import CalibratedRefiner
+from ..refining.receipt import write_receipt
+from ..video import FrameWriter, VideoError, read_clip
 
 __all__ = ["Job", "main", "refine_folder"]
 
