@@ -214,6 +214,8 @@ class Recorder:
                 if self._gone is not None:
                     self._write_again(self._gone)
                 self.store.migrate()
+                # Asked first: what is moved to the outbox in between is still to be written.
+                drained = self._drained.is_set()
                 batch = self._outbox.oldest(BATCH)
                 if batch:
                     self._deliver(batch)
@@ -221,7 +223,7 @@ class Recorder:
                     if time.monotonic() >= check:
                         self.store.check()
                         check = time.monotonic() + CHECK_SECONDS
-                    if self._drained.is_set():
+                    if drained:
                         return
                     self._more.wait(self._flush_seconds)
                     self._more.clear()

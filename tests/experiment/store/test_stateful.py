@@ -242,6 +242,7 @@ class OnPostgres(OnSQLite):
 
     def failing(self, failure: str):
         if failure == "locked":
+            open_store(self.url).close()
             engine = Store(self.url).engine
             connection = engine.connect()
             connection.execute(text("LOCK TABLE measurements, requests IN ACCESS EXCLUSIVE MODE"))
