@@ -61,3 +61,38 @@ def test_bad_switches_are_one_line(tmp_path, capsys, name, state, words):
     assert words in capsys.readouterr().err
     assert main(["ab", "switch", str(tmp_path / "no.db"), name, "off"]) == 2
     assert not (tmp_path / "no.db").exists()
+
+
+def test_dead_letters_are_shown_analysed_and_replayed(tmp_path, clip, capsys):
+    import sqlite3
+
+    from nc_refiner.experiment.store import open_store
+
+    path = tmp_path / "ab.db"
+    open_store(path).close()
+    connection = sqlite3.connect(path)
+    connection.execute(
+        "CREATE TRIGGER no BEFORE INSERT ON measurements WHEN NEW.metric = 'rating' "
+        "BEGIN SELECT RAISE(ABORT, 'full up'); END"
+    )
+    connection.commit()
+    with ABRefiner({"control": Cheap(0.5), "nc": Cheap(0.2)}, "e", store=path) as ab:
+        for i in range(40):
+            ab(clip, unit=f"u{i}")
+        for i in range(3):
+            assert ab.outcome(f"u{i}", "rating", 1.0)
+    assert main(["ab", "analyze", str(path), "--json"]) == 0
+    notes = json.loads(capsys.readouterr().out)["notes"]
+    assert any("3 records were refused by the database" in note for note in notes)
+    assert main(["ab", "dead-letters", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert out.count("full up") == 3 and out.endswith("3 dead letters\n")
+    assert main(["ab", "dead-letters", str(path), "--replay"]) == 0
+    assert capsys.readouterr().out.startswith("0 written, 3 refused again")
+    connection.execute("DROP TRIGGER no")
+    connection.commit()
+    connection.close()
+    assert main(["ab", "dead-letters", str(path), "--replay", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"stored": 3, "letters": []}
+    assert len([o for o in open_store(path).observations("e") if o.metric == "rating"]) == 3
+    assert main(["ab", "dead-letters", str(tmp_path / "no.db")]) == 2

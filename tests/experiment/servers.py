@@ -48,7 +48,7 @@ class Postgres:
         assert done.returncode == 0, (self.folder / f"{name}.out").read_text()
 
     def start(self) -> None:
-        options = f"-c listen_addresses='' -c unix_socket_directories='{self.folder}' -c max_connections=20"
+        options = f"-c listen_addresses='' -c unix_socket_directories='{self.folder}' -c max_connections=200"
         log = str(self.folder / "server.log")
         self._run("pg_ctl", "-D", str(self.data), "-w", "-l", log, "-o", options, "start")
 

@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 Row = tuple[str, dict[str, Any]]
 """A table's name and one row of it, with its `id`."""
 
+_MIGRATING = threading.Lock()
 INSTALL = "the experiment store needs SQLAlchemy and Alembic; pip install 'nc_refiner[experiment]'"
 MIGRATIONS = Path(__file__).with_name("migrations")
 # Any number will do as long as no other program on the server picks it.
@@ -86,7 +87,8 @@ class Store:
 
         config = Config()
         config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-        with self.engine.connect() as connection:
+        # Alembic's context is one for the whole process.
+        with _MIGRATING, self.engine.connect() as connection:
             _lock(connection)
             config.attributes["connection"] = connection
             try:
@@ -118,11 +120,19 @@ class Store:
             return None
 
     def check(self) -> None:
-        """Raise `StoreReplacedError` unless the database file is the one that was opened, wherever it lies now."""
-        with self._checking:
-            self._check()
+        """Raise `StoreReplacedError` unless the database is the one that was opened, wherever its file lies now."""
+        if not self.migrated:
+            return
+        if sqlite_file(self.url) is not None:
+            self._check_file()
+        elif self._read_identity() != self._identity:
+            raise StoreReplacedError(f"{self.name} was replaced or emptied while it was in use")
 
-    def _check(self) -> None:
+    def _check_file(self) -> None:
+        with self._checking:
+            self._compare_file()
+
+    def _compare_file(self) -> None:
         file = sqlite_file(self.url)
         if file is None or self._file is None:
             return
@@ -156,8 +166,9 @@ class Store:
 
     def forked(self) -> None:
         """Let go of the parent's connections in a forked process, without closing what is the parent's."""
+        global _MIGRATING
         self.engine.dispose(close=False)
-        self._checking = threading.RLock()
+        self._checking, _MIGRATING = threading.RLock(), threading.Lock()
 
     def write(self, rows: Iterable[Row], replace: bool = False) -> None:
         """Insert rows in one transaction; those whose `id` is there already are passed over, or replaced.
@@ -173,7 +184,7 @@ class Store:
         by_table: dict[str, list[dict[str, Any]]] = {}
         for table, row in rows:
             by_table.setdefault(table, []).append(row)
-        self.check()
+        self._check_file()
         try:
             with self.engine.begin() as connection:
                 if self._identity is not None:
@@ -193,7 +204,7 @@ class Store:
                 raise StoreReplacedError(f"{self.name} was emptied or damaged while it was in use") from error
             raise
         # What was written to a file that is gone by now is nowhere.
-        self.check()
+        self._check_file()
 
     def refuse(self, key: str, experiment: str, reason: str, record: str) -> None:
         """Keep `record` as a dead letter."""

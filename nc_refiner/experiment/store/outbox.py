@@ -9,7 +9,7 @@ import sqlite3
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,8 +119,8 @@ class Outbox:
     @staticmethod
     def damaged(error: Exception) -> bool:
         """Whether an error says that the file is none of ours, rather than that it cannot be used just now."""
-        return isinstance(error, sqlite3.DatabaseError) and (
-            not isinstance(error, sqlite3.OperationalError) or "no such table" in str(error)
+        return type(error) is sqlite3.DatabaseError or (
+            isinstance(error, sqlite3.OperationalError) and "no such table" in str(error)
         )
 
     def rebuild(self, known: dict[str, str]) -> None:
@@ -135,7 +135,7 @@ class Outbox:
             with suppress(sqlite3.Error):
                 self._connection.close()
             before = self._values
-            waited = before["accepted"] - before["stored"] - before["refused"] - before["lost"]
+            waited = self._waited()
             lost = max(0, waited - len(found))
             self._set_aside(RuntimeError("it was removed, replaced or cut short"))
             self._open()
@@ -152,11 +152,18 @@ class Outbox:
                 log.error("%d records that waited in the outbox are lost with it", lost)
 
     def counts(self) -> Counts:
-        """How many there are now."""
+        """How many there are now; as last known where the file cannot be read just now."""
         # One statement, so that it is one moment.
         query = "SELECT name, value FROM counts UNION ALL SELECT 'waiting', count(*) FROM waiting"
         with self._lock:
-            return Counts(**dict(self._connection.execute(query)))
+            try:
+                return Counts(**dict(self._connection.execute(query)))
+            except sqlite3.Error:
+                return Counts(**self._values, waiting=self._waited())
+
+    def _waited(self) -> int:
+        known = self._values
+        return known["accepted"] - known["stored"] - known["refused"] - known["lost"]
 
     def waiting_bytes(self) -> int:
         """About how much waits."""
@@ -164,12 +171,18 @@ class Outbox:
             (found,) = self._connection.execute("SELECT coalesce(sum(length(record)), 0) FROM waiting").fetchone()
         return int(found)
 
-    def add(self, records: Sequence[tuple[str, str]], *, again: bool = False) -> None:
-        """Take in records, `(key, text)`; `again`: such as counted as stored, in a database that is gone."""
+    def add(self, records: Sequence[tuple[str, str]]) -> None:
+        """Take in records, `(key, text)`."""
         with self._change() as connection:
             connection.executemany("INSERT INTO waiting (key, record) VALUES (?, ?)", records)
-            name, change = ("stored", -len(records)) if again else ("accepted", len(records))
-            connection.execute("UPDATE counts SET value = value + ? WHERE name = ?", (change, name))
+            connection.execute("UPDATE counts SET value = value + ? WHERE name = 'accepted'", (len(records),))
+
+    def again(self, records: Mapping[str, tuple[str, str]]) -> None:
+        """Let records wait once more, `stored` or `refused` in a database that is gone: key → (text, which)."""
+        with self._change() as connection:
+            for key, (text, name) in records.items():
+                connection.execute("INSERT INTO waiting (key, record) VALUES (?, ?)", (key, text))
+                connection.execute("UPDATE counts SET value = value - 1 WHERE name = ?", (name,))
 
     def oldest(self, most: int) -> list[Waiting]:
         """Up to `most` records that wait, in the order in which they came."""
@@ -177,7 +190,7 @@ class Outbox:
         with self._lock:
             return [Waiting(*row) for row in self._connection.execute(query, (most,))]
 
-    def done(self, records: Iterable[Waiting], name: str = "stored") -> None:
+    def done(self, records: Iterable[Waiting], name: str) -> None:
         """These are `stored` or `refused`; each is counted once, whoever says so first."""
         with self._change() as connection:
             # By key: numbers begin anew in a file that is made again.

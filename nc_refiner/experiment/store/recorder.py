@@ -13,7 +13,6 @@ import uuid
 import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 from .database import Row, Store, StoreReplacedError, is_temporary, outbox_folder
@@ -27,6 +26,8 @@ log = logging.getLogger(__name__)
 
 BATCH = 500
 FIRST_WAIT, LONGEST_WAIT = 0.1, 10.0
+CHECK_SECONDS = 1.0
+"""How often an idle recorder looks whether its database is still there."""
 REMEMBERED = 10_000
 """Records of this process kept in memory after they were stored, for a database that is removed under it."""
 
@@ -83,13 +84,14 @@ class Recorder:
         self._fresh: deque[tuple[str, str]] = deque()
         # Records of this process, so that a file that is removed under it can be written again.
         self._unstored: OrderedDict[str, str] = OrderedDict()
-        self._stored: OrderedDict[str, str] = OrderedDict()
+        self._settled: OrderedDict[str, tuple[str, str]] = OrderedDict()
         self._moving = threading.RLock()
         self._closing, self._deadline = threading.Event(), float("inf")
         self._outbox_up, self._refused = True, False
         self._gone: StoreReplacedError | None = None
         self._last: Counts | None = None
         self._wake, self._more, self._drained = threading.Event(), threading.Event(), threading.Event()
+        self._hurry = threading.Event()
         self._threads = [
             Supervised("nc-refiner-outbox", self._to_outbox),
             Supervised("nc-refiner-database", self._to_database),
@@ -206,18 +208,22 @@ class Recorder:
     # Outbox to database
 
     def _to_database(self) -> None:
-        wait = FIRST_WAIT
+        wait, check = FIRST_WAIT, 0.0
         while True:
             try:
                 if self._gone is not None:
                     self._write_again(self._gone)
                 self.store.migrate()
+                # Asked first: what is moved to the outbox in between is still to be written.
+                drained = self._drained.is_set()
                 batch = self._outbox.oldest(BATCH)
                 if batch:
                     self._deliver(batch)
                 else:
-                    self.store.check()
-                    if self._drained.is_set():
+                    if time.monotonic() >= check:
+                        self.store.check()
+                        check = time.monotonic() + CHECK_SECONDS
+                    if drained:
                         return
                     self._more.wait(self._flush_seconds)
                     self._more.clear()
@@ -232,7 +238,8 @@ class Recorder:
                 self._state(False)
                 if self._drained.is_set() and time.monotonic() + wait > self._deadline:
                     return
-                self._closing.wait(wait) if not self._closing.is_set() else time.sleep(min(wait, 0.1))
+                self._hurry.wait(wait if not self._closing.is_set() else min(wait, 0.1))
+                self._hurry.clear()
                 wait = min(2 * wait, LONGEST_WAIT if not self._closing.is_set() else 0.5)
                 continue
             wait = FIRST_WAIT
@@ -254,7 +261,7 @@ class Recorder:
             for record, found in rows.items():
                 self._deliver_one(record, found)
         else:
-            self._done(list(rows))
+            self._settle(list(rows), "stored")
 
     def _deliver_one(self, record: Waiting, rows: list[Row]) -> None:
         try:
@@ -264,17 +271,17 @@ class Recorder:
                 raise
             self._refuse(record, error)
         else:
-            self._done([record])
+            self._settle([record], "stored")
 
-    def _done(self, records: list[Waiting]) -> None:
+    def _settle(self, records: list[Waiting], name: str) -> None:
         with self._moving:
-            self._outbox.done(records)
+            self._outbox.done(records, name)
             for record in records:
                 text = self._unstored.pop(record.key, None)
                 if text is not None:
-                    self._stored[record.key] = text
-            while len(self._stored) > REMEMBERED:
-                self._stored.popitem(last=False)
+                    self._settled[record.key] = text, name
+            while len(self._settled) > REMEMBERED:
+                self._settled.popitem(last=False)
 
     def _refuse(self, record: Waiting, error: Exception) -> None:
         try:
@@ -282,9 +289,7 @@ class Recorder:
         except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
             experiment = ""
         self.store.refuse(record.key, experiment, _one_line(error), record.record)
-        with self._moving:
-            self._outbox.done([record], "refused")
-            self._unstored.pop(record.key, None)
+        self._settle([record], "refused")
         if not self._refused:
             log.error("%s refuses a record, it is kept as a dead letter: %s", self.store.name, _one_line(error))
         self._refused = True
@@ -293,10 +298,10 @@ class Recorder:
         """Go on in the database that is there now, beginning with what this process had stored in the other."""
         self.store.adopt()
         with self._moving:
-            again = list(self._stored.items())
-            self._outbox.add(again, again=True)
-            self._stored.clear()
-            self._unstored.update(again)
+            again = dict(self._settled)
+            self._outbox.again(again)
+            self._settled.clear()
+            self._unstored.update((key, text) for key, (text, _) in again.items())
         self._gone = None
         log.error("%s; the last %d records of this process are written again to the one there now", error, len(again))
 
@@ -309,12 +314,20 @@ class Recorder:
 
     def flush(self, timeout: float = 30.0) -> bool:
         """Wait until nothing waits any more; False when `timeout` seconds did not suffice."""
-        ends = time.monotonic() + timeout
+        ends, hurry = time.monotonic() + timeout, 0.0
         while True:
-            with suppress(sqlite3.Error, StoreReplacedError):
+            if time.monotonic() >= hurry:
+                # Someone waits: a database that is back need not be found out by chance.
+                self._hurry.set()
+                hurry = time.monotonic() + 0.5
+            try:
                 if self.waiting == 0 and self._gone is None:
                     self.store.check()
                     return True
+            except StoreReplacedError as error:
+                self._gone = error
+            except Exception as error:  # the thread that writes says what ails the database
+                log.debug("waiting for the database: %s", _one_line(error))
             if time.monotonic() > ends:
                 return False
             self._wake.set()
@@ -333,6 +346,7 @@ class Recorder:
         self._deadline = time.monotonic() + timeout
         self._closing.set()
         self._wake.set()
+        self._hurry.set()
         ended = [thread.join(self._deadline + 0.5 - time.monotonic()) for thread in self._threads]
         # Once more from here, for a thread that is stuck.
         self._move()
@@ -344,6 +358,7 @@ class Recorder:
         if all(ended):
             # A thread that is stuck inside the driver may still come back to it.
             self._outbox.close()
+            self.store.close()
         return not self._last.waiting
 
 

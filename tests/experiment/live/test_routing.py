@@ -270,3 +270,66 @@ def test_every_arm_of_a_request_gets_one_seed(clip):
 def test_bad_options_are_refused(options, words):
     with pytest.raises(ValueError, match=words):
         ABRefiner(**{"arms": {"control": Cheap(), "nc": Cheap()}, "experiment": "e", **options})
+
+
+class Unspeakable(Exception):
+    def __str__(self):
+        raise RuntimeError("no words")
+
+
+@pytest.mark.parametrize(
+    "error", [Unspeakable(), SystemExit(3), GeneratorExit()], ids=lambda error: type(error).__name__
+)
+def test_whatever_an_arm_raises_the_control_answers_and_the_breaker_counts(clip, error, tmp_path):
+    def broken(clip, **settings):
+        raise error
+
+    rails = Guardrails(min_calls=3, window=3, max_failure_rate=0)
+    with ABRefiner({"control": Cheap(), "nc": broken}, "e", ALL_NC, tmp_path / "ab.db", guardrails=rails) as ab:
+        assert all(ab(clip, unit=f"u{i}").receipt["loss"] == 0.5 for i in range(5))
+        assert ab.is_off("nc") and "3 of the last 3" in ab.router.switch.reason("nc")
+    assert len([o for o in open_store(tmp_path / "ab.db").observations("e") if o.metric == "error"]) == 3
+    shadow = ABRefiner({"control": Cheap(), "nc": broken}, "e", mode="shadow", store=tmp_path / "shadow.db")
+    assert shadow(clip).receipt["loss"] == 0.5 and shadow(clip).receipt["loss"] == 0.5
+    assert shadow.close()
+    failed = [
+        o.value for o in open_store(tmp_path / "shadow.db").observations("e") if (o.arm, o.metric) == ("nc", "error")
+    ]
+    assert failed == [1.0, 1.0]
+
+
+def test_ctrl_c_in_an_arm_is_the_users(clip):
+    def interrupted(clip, **settings):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ABRefiner({"control": Cheap(), "nc": interrupted}, "e", ALL_NC)(clip)
+
+
+def test_evaluations_that_do_not_fit_are_counted_and_told(clip, tmp_path, caplog):
+    release = threading.Event()
+
+    def evaluate(arguments, output):
+        release.wait(30)
+        return {"mine": 1.0}
+
+    ab = ABRefiner({"control": Cheap(), "nc": Cheap()}, "e", store=tmp_path / "ab.db", evaluate=evaluate, queue=4)
+    for i in range(50):
+        ab(clip, unit=f"u{i}")
+    release.set()
+    assert ab.close()
+    found = [o for o in open_store(tmp_path / "ab.db").observations("e") if o.metric == "mine"]
+    assert len(found) + ab.router.evaluations_dropped == 50 and 4 <= len(found) <= 6
+    assert caplog.text.count("evaluations are dropped") == 1
+
+
+def test_a_bad_seed_is_its_callers_error_and_holds_up_nothing(refiners, small, url):
+    """It is recorded without the seed; everything after it as ever."""
+    with ABRefiner(refiners, "e", store=url) as ab:
+        for seed in (2**63, -1, 2**64):
+            with pytest.raises(ValueError, match="seed"):
+                ab(small, seed=seed, unit="x", **SETTINGS)
+        ab(small, seed=5, unit="y", **SETTINGS)
+        assert ab.wait(60) and ab.router._recorder.counts().stored == 4
+    store = open_store(url)
+    assert {e.unit for e in store.exposures("e")} == {"x", "y"} and store.dead_letters() == []

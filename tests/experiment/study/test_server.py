@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import sqlite3
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import av
 import pytest
@@ -291,6 +294,33 @@ def test_a_database_that_is_gone_saves_nothing_and_says_so(site, monkeypatch):
     monkeypatch.setattr(site.store, "write", broken)
     answer = ann.post("/api/vote", json=given)
     assert answer.status_code == 503 and "not saved" in answer.json()["error"] and "sdedit" not in answer.text
+
+
+@pytest.mark.parametrize("how", ["removed", "replaced", "emptied"])
+def test_votes_are_refused_while_the_database_is_not_the_one(site, how, tmp_path):
+    """Nothing is acknowledged that is nowhere; once the database is back, votes are taken again."""
+    path, aside = tmp_path / "votes.db", tmp_path / "aside.db"
+    ann = site.client("ann")
+    given = ballot(ann)
+    assert ann.post("/api/vote", json=given).json() == {"saved": True}
+    with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(aside)) as target:
+        source.backup(target)
+    if how == "emptied":
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        os.truncate(path, 0)
+    else:
+        path.unlink()
+        if how == "replaced":
+            open_store(path).close()
+    for question in ("texture", "quality"):
+        answer = ann.post("/api/vote", json={**given, "question": question})
+        assert answer.status_code == 503 and "not saved" in answer.json()["error"]
+    for ending in ("-wal", "-shm"):
+        path.with_name(path.name + ending).unlink(missing_ok=True)
+    os.replace(aside, path)
+    assert ann.post("/api/vote", json={**given, "question": "texture"}).json() == {"saved": True}
+    assert [vote.question for vote in VoteBook(open_store(path), "nc_study").all()] == ["quality", "texture"]
 
 
 def test_what_browsers_cannot_play_or_must_not_read_is_converted(tmp_path):
