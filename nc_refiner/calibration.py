@@ -32,7 +32,7 @@ def _is_number(value: object) -> bool:
 
 @dataclass(frozen=True)
 class NoiseCalibration:
-    """How to calibrate.
+    """How to calibrate; a field out of range raises ValueError.
 
     Attributes:
         iterations: N, 0 to 100; 1 to 3 recommended, 0 is plain SDEdit, about 10 over-sharpens.
@@ -40,8 +40,6 @@ class NoiseCalibration:
         guidance_scale: guidance while calibrating, ≥ 0; None is the host's own, 1.0 is conditional only.
         reuse_prediction: the last prediction serves the first denoising step, which saves one evaluation.
         tolerance: stop early once the content loss is below it (> 0); None never stops early.
-
-    A field out of range raises ValueError.
     """
 
     iterations: int = 3
