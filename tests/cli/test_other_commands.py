@@ -46,7 +46,7 @@ def test_doctor_without_packages(call: Call, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(metadata, "version", nothing)
     outcome = call("doctor")
     assert outcome.code == 1 and outcome.err == ""
-    assert outcome.out.partition("\nrefiners")[0].count("not installed") == 8
+    assert outcome.out.partition("\nrefiners")[0].count("not installed") == 7
     report = json.loads(call("doctor", "--json").out)
     assert all(entry["version"] is None for entry in report["packages"].values())
 

@@ -18,7 +18,7 @@ def test_interrupt_while_loading_ends_in_words():
         "import sys, nc_refiner.__main__ as start\n"
         "class Impatient:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name == 'torch': raise KeyboardInterrupt\n"
+        "        if name == 'typer': raise KeyboardInterrupt\n"
         "sys.meta_path.insert(0, Impatient()); start.run()"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -10,7 +10,7 @@ import benchmark
 def test_every_variant_is_reported_against_the_bar(capsys):
     assert benchmark.main(["ab", "--requests", "20", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert len(found["rows"]) == 3
+    assert len(found["rows"]) == 4
     assert all(0 < row["median_ms"] <= row["p90_ms"] <= row["p99_ms"] for row in found["rows"])
     assert found["met"] == all(row["median_ms"] < found["bar_ms"] for row in found["rows"])
     assert benchmark.main(["ab", "--requests", "20"]) == 0
