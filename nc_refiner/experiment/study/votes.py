@@ -60,6 +60,11 @@ class Vote:
         """The two arms, whatever their sides."""
         return frozenset((self.left_arm, self.right_arm))
 
+    @property
+    def source(self) -> str:
+        """The clip that the pair was cut from; the pair itself in votes of before that was kept."""
+        return self.clip or self.pair
+
 
 class VoteBook:
     """The votes of one study in a store; every method may raise SQLAlchemy's `DBAPIError` or `StoreReplacedError`."""
