@@ -220,7 +220,7 @@ def report(runs: int, looks: int) -> str:
         "## A/A by clip",
         "",
         "Equal arms on clips that are cut into pieces; pieces of one clip share its level. The unit is the clip, so",
-        "that more pieces decide no more often (to be 3 % to 7 %; the Wilcoxon test of 8 clips reaches some levels only).",
+        "that more pieces decide no more often (to be 3 % to 7 %; of 8 clips Wilcoxon's test reaches few levels).",
         "",
         "| levels of clips | clips | 1 piece | 4 pieces | 8 pieces |",
         "|---|---|---|---|---|",

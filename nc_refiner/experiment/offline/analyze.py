@@ -12,7 +12,6 @@ import numpy as np
 
 from ...evaluation.catalogue import Better
 from ...evaluation.extras import load
-from ..reports.words import counted
 from ..statistics.analysis import Analysis, Options, analyze
 from ..statistics.power import PlanReport, plan
 from ..statistics.samples import samples
@@ -121,8 +120,8 @@ def analyze_database(url: str, experiment: str | None = None, overrides: Overrid
 
 def _missing(store: Store, name: str) -> list[str]:
     """What was recorded and is not among the observations."""
-    from ..store.database import outbox_folder
     from ..store.outbox import waiting_in
+    from ..store.urls import outbox_folder
 
     notes = []
     letters = len(store.dead_letters(name))
@@ -178,9 +177,8 @@ def planned(
     sample = found[name, chosen]
     count = len(sample.units)
     if count < 3:
-        raise ValueError(
-            f"the pilot has {counted(count, 'clip')} with {name}; at least 3 are needed to know their spread"
-        )
+        clips = "1 clip" if count == 1 else f"{count} clips"
+        raise ValueError(f"the pilot has {clips} with {name}; at least 3 are needed to know their spread")
     values = sample.differences if design.get("paired", True) else sample.control
     spread = float(np.std(values, ddof=1))
     if spread <= 1e-12 * float(np.abs(values).max()):

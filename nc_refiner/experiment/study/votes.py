@@ -10,7 +10,8 @@ from math import comb
 from typing import Any
 
 from ..store.database import Store
-from ..store.records import derived_id, text
+from ..store.encoding import text
+from ..store.records import derived_id
 from .clips import Material
 
 __all__ = ["Study", "Vote", "VoteBook", "open_study", "read_study"]
