@@ -76,18 +76,20 @@ class Store:
 
         config = Config()
         config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-        # Alembic's context is one for the whole process.
-        with _MIGRATING, self.engine.connect() as connection:
-            lock_for_migration(connection)
-            config.attributes["connection"] = connection
-            try:
+        try:
+            # Alembic's context is one for the whole process.
+            with _MIGRATING, self.engine.connect() as connection:
+                lock_for_migration(connection)
+                config.attributes["connection"] = connection
                 command.upgrade(config, "head")
-            except CommandError as error:
-                raise ValueError(
-                    f"{self.name}: {error}; it was made by a newer nc_refiner, upgrade this one"
-                ) from error
-            connection.commit()
-        self._identity = self._read_identity(make=True)
+                connection.commit()
+            self._identity = self._read_identity(make=True)
+        except CommandError as error:
+            raise ValueError(f"{self.name}: {error}; it was made by a newer nc_refiner, upgrade this one") from error
+        except Exception:
+            # A connection may be to a file that was removed meanwhile; the next attempt begins with fresh ones.
+            self.engine.dispose()
+            raise
         self._file = DatabaseFile.at(sqlite_file(self.url))
         self.migrated = True
 
@@ -170,9 +172,10 @@ class Store:
 
         from .schema import TABLES, identity
 
-        by_table: dict[str, list[dict[str, Any]]] = {}
+        # One statement takes rows of one table that have the same columns.
+        alike: dict[tuple[str, frozenset[str]], list[dict[str, Any]]] = {}
         for table, row in rows:
-            by_table.setdefault(table, []).append(row)
+            alike.setdefault((table, frozenset(row)), []).append(row)
         self._check_file()
         try:
             with self.engine.begin() as connection:
@@ -180,7 +183,7 @@ class Store:
                     found = connection.execute(select(identity.c.value)).scalar()
                     if found != self._identity:
                         raise StoreReplacedError(f"{self.name} was replaced while it was in use")
-                for table, values in by_table.items():
+                for (table, _), values in alike.items():
                     insert = insert_into(self.url, TABLES[table])
                     if replace:
                         new = {column: insert.excluded[column] for column in values[0] if column != "id"}

@@ -111,10 +111,10 @@ def normalised(rows: Iterable[Row]) -> list[Row]:
         unknown = row.keys() - columns.keys()
         if unknown:
             raise ValueError(f"{table} has no column {sorted(unknown)[0]!r}")
-        found.append((table, {name: _value(name, row.get(name), *columns[name]) for name in columns if name in row}))
         missing = [name for name, (_, needed, _) in columns.items() if needed and name not in row]
         if missing:
             raise ValueError(f"{table}: {missing[0]} is missing")
+        found.append((table, {name: _value(name, row.get(name), *columns[name]) for name in columns if name in row}))
     return found
 
 
