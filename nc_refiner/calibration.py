@@ -32,16 +32,14 @@ def _is_number(value: object) -> bool:
 
 @dataclass(frozen=True)
 class NoiseCalibration:
-    """How to calibrate.
+    """How to calibrate; a field out of range raises ValueError.
 
     Attributes:
-        iterations: N ≥ 0; 1 to 3 recommended, 0 is plain SDEdit, about 10 over-sharpens.
+        iterations: N, 0 to 100; 1 to 3 recommended, 0 is plain SDEdit, about 10 over-sharpens.
         cutoff: threshold frequency ν in [0, 1] of Nyquist; 1 is the whole band, 0 none of it (plain SDEdit).
         guidance_scale: guidance while calibrating, ≥ 0; None is the host's own, 1.0 is conditional only.
         reuse_prediction: the last prediction serves the first denoising step, which saves one evaluation.
         tolerance: stop early once the content loss is below it (> 0); None never stops early.
-
-    A field out of range raises ValueError.
     """
 
     iterations: int = 3
@@ -52,8 +50,8 @@ class NoiseCalibration:
 
     def __post_init__(self) -> None:
         iterations, scale, tolerance = self.iterations, self.guidance_scale, self.tolerance
-        if isinstance(iterations, bool) or not isinstance(iterations, Integral) or iterations < 0:
-            raise ValueError(f"iterations is {iterations!r}; it must be a whole number of at least 0 (usual: 1 to 3)")
+        if isinstance(iterations, bool) or not isinstance(iterations, Integral) or not 0 <= iterations <= 100:
+            raise ValueError(f"iterations is {iterations!r}; it must be a whole number of at least 0, at most 100")
         object.__setattr__(self, "iterations", int(iterations))  # NumPy's whole numbers are welcome
         if not (_is_number(self.cutoff) and 0 <= self.cutoff <= 1):
             raise ValueError(f"cutoff is {self.cutoff!r}; it must lie in [0, 1] (a fraction of the Nyquist frequency)")

@@ -80,3 +80,13 @@ def test_the_wheel_is_what_runs_and_it_is_whole(installed, tmp_path):
     assert ran.returncode == 0 and ran.stdout.startswith("nc-refiner "), ran.stdout + ran.stderr
     for part in ("py.typed", "integrations/lavie/README.md", "experiment/reports/templates/report.html"):
         assert (installed / "nc_refiner" / part).is_file(), part
+
+
+def test_the_modular_blocks_are_importable_from_the_wheel(installed, tmp_path):
+    pytest.importorskip("diffusers", reason="needs the diffusers extra")
+    code = (
+        "from nc_refiner.integrations.diffusers_modular import wan_video_to_video, with_calibration;"
+        "print(list(wan_video_to_video().sub_blocks['denoise'].sub_blocks))"
+    )
+    ran = _python(installed, tmp_path, "-c", code)
+    assert ran.returncode == 0 and "'calibrate', 'denoise'" in ran.stdout, ran.stdout + ran.stderr

@@ -23,6 +23,7 @@ if str(ROOT) not in sys.path:
 from benchmarks.versus_stock import lines, measure_adapter, write_json  # noqa: E402
 
 from nc_refiner.adapters.videocrafter import VideoCrafterAdapter  # noqa: E402
+from nc_refiner.adapters.videocrafter.adapter import narrow  # noqa: E402
 from nc_refiner.adapters.videocrafter.checkout import build_network  # noqa: E402
 
 
@@ -87,6 +88,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         network = _TinyNetwork() if given.dry_run else build_network(given.root, given.config)
         frames, width, side = (2, 8, (8, 8)) if given.dry_run else (16, 1024, (given.height // 8, given.width // 8))
+        if dtype != torch.float32:
+            narrow(network, dtype)  # the adapter would keep the wide one beside its copy
         adapter = VideoCrafterAdapter(_Timed(network, frames, width).to(device), dtype=dtype)
         rows = measure_adapter(adapter, (1, 4, frames, *side), given.steps, given.strength, repeats=1)
     except (ValueError, FileNotFoundError, ImportError) as error:

@@ -19,6 +19,8 @@ from nc_refiner.adapters.diffusers.coefficients import start_level
 from nc_refiner.adapters.diffusers.errors import NotSDEdit
 from nc_refiner.adapters.diffusers.estimates import estimate_x0
 
+from .fields import CALIBRATION_INPUTS, TRACE_OUTPUT, configured
+
 __all__ = ["StableDiffusionXLCalibrationStep", "with_calibration"]
 
 
@@ -50,28 +52,20 @@ class StableDiffusionXLCalibrationStep(StableDiffusionXLDenoiseLoopWrapper):
             InputParam("mask", type_hint=Tensor, description="Inpainting mask; refused."),
             InputParam("controlnet_cond", description="What a ControlNet sees; refused."),
             InputParam("denoising_start", description="Start among already noised latents; refused."),
-            InputParam("calibration_iterations", type_hint=int, default=3, description="N; 0 is plain SDEdit."),
-            InputParam(
-                "calibration_cutoff", type_hint=float, default=1.0, description="Threshold frequency in [0, 1]."
-            ),
-            InputParam("calibration_tolerance", type_hint=float, description="Stop early below this content loss."),
+            *CALIBRATION_INPUTS,
         ]
 
     @property
     def loop_intermediate_outputs(self) -> list[OutputParam]:
         return [
             OutputParam("latents", type_hint=Tensor, description="The calibrated latents."),
-            OutputParam("calibration_trace", type_hint=CalibrationTrace, description="Content loss per iteration."),
+            TRACE_OUTPUT,
         ]
 
     @torch.no_grad()
     def __call__(self, components: Any, state: Any) -> tuple[Any, Any]:
         block: Any = self.get_block_state(state)
-        config = NoiseCalibration(
-            iterations=block.calibration_iterations,
-            cutoff=block.calibration_cutoff,
-            tolerance=block.calibration_tolerance,
-        )
+        config = configured(block)
         block.calibration_trace = CalibrationTrace()
         if block.image_latents is not None and config.iterations:
             self._calibrate(components, block, config)

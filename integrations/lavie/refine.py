@@ -1,6 +1,6 @@
 """The stage between LaVie's interpolation and its VSR.
 
-    python integrations/lavie/refine.py --config configs/lavie.yaml
+    (cd vsr && python $NC/integrations/lavie/refine.py --config $NC/configs/lavie.yaml)
 
 Keys as in LaVie's own stages: `input_folder` (what `interpolation/sample.py` wrote), `output_folder` (what
 `vsr/sample.py` gets as `input_path`), `seed_list`, `additional_prompt`, `negative_prompt`; and `refiner`, as in a

@@ -1,6 +1,6 @@
 """Registers `nc-video-to-video` with ModelScope: its video-to-video pipeline, calibrated, with a safe writer.
 
-import integrations.modelscope
+import nc_refiner.integrations.modelscope
 from modelscope.pipelines import pipeline
 
 pipe = pipeline("video-to-video", "damo/Video-to-Video", pipeline_name="nc-video-to-video", iterations=3)

@@ -1,6 +1,6 @@
 """Show-1's second super-resolution stage, calibrated.
 
-    python integrations/show1/refine.py --config configs/show1.yaml
+    python $NC/integrations/show1/refine.py --config $NC/configs/show1.yaml
 
 Reads `{prompt}_sr1.gif` from `output_dir`, as `run_inference.py` leaves them, and writes `{prompt}.mp4` to
 `refined_dir`. Show-1's own last stage is a diffusers `VideoToVideoSDPipeline` at strength 0.8, plain SDEdit; whoever

@@ -1,6 +1,6 @@
 """A calibrated refiner over VGen's files.
 
-    python integrations/vgen/refine.py --cfg configs/sr600_infer.yaml --refiner FILE
+    python $NC/integrations/vgen/refine.py --cfg configs/sr600_infer.yaml --refiner $NC/configs/vgen_refiner.yaml
 
 `--cfg` is VGen's own file for its SR600 stage, read for the keys that decide file names: `test_list_path`, `log_dir`,
 `round`, `seed`, `embedder.positive_prompt` and `embedder.negative_prompt`. Like that stage it reads

@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import nc_refiner
 from nc_refiner.adapters.videocrafter import VideoCrafterAdapter
@@ -35,8 +36,12 @@ def refine_folder(
     seed: int = 20230211,
     start_timesteps: float | None = None,
     ddim_steps: int | None = None,
+    overwrite: bool = False,
+    **settings: Any,
 ) -> list[Path]:
     """Refine the videos of `folder`, in order of name, into `savedir`; returns what was written.
+
+    What has its clip and its receipt there is kept, so that a run that was stopped goes on where it was.
 
     Args:
         refiner: over a `VideoCrafterAdapter`; an image-to-video model is given each clip's first frame.
@@ -44,6 +49,8 @@ def refine_folder(
         prompt_file: one prompt a line; None takes the file names.
         seed: the same for every clip.
         start_timesteps: share of the schedule, in (0, 1]. ddim_steps: of the whole schedule. None: the adapter's.
+        overwrite: make anew what is there already.
+        settings: further fields of `RefineSettings` (`size`, `scale`, `window`, …).
 
     Raises:
         ValueError: no video there, prompts that do not match, or `savedir` is `folder`.
@@ -57,14 +64,18 @@ def refine_folder(
     savedir.mkdir(parents=True, exist_ok=True)
     adapter, written = refiner.adapter, []
     for path, prompt in zip(clips, prompts, strict=True):
+        target, told = savedir / f"{path.stem}.mp4", savedir / f"{path.stem}.receipt.json"
+        if target.exists() and told.exists() and not overwrite:
+            continue
         clip = read_clip(path)
         if isinstance(adapter, VideoCrafterAdapter) and hasattr(adapter.model, "embedder"):
             adapter.image = clip.frames[0]
-        result = refiner(clip, prompt=prompt, seed=seed, strength=start_timesteps, num_inference_steps=ddim_steps)
-        target = savedir / f"{path.stem}.mp4"
+        result = refiner(
+            clip, prompt=prompt, seed=seed, strength=start_timesteps, num_inference_steps=ddim_steps, **settings
+        )
         write_clip(result.clip, target)
         receipt = json.dumps(result.receipt, indent=2) + "\n"
-        with write_text(savedir / f"{path.stem}.receipt.json", receipt) as file:
+        with write_text(told, receipt) as file:
             file.commit()
         written.append(target)
     return written
@@ -83,12 +94,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--ddim_steps", type=int, default=50)
     parser.add_argument("--ddim_eta", type=float, default=1.0)
     parser.add_argument("--unconditional_guidance_scale", type=float, default=12.0)
-    parser.add_argument("--fps", type=int, default=28, help="to condition on")
+    parser.add_argument("--fps", type=int, help="to condition on; default: 28 for text-to-video, 8 for image-to-video")
+    parser.add_argument("--height", type=int, help="refine at this height; default: the clip's")
+    parser.add_argument("--width", type=int, help="refine at this width; give both or neither")
     parser.add_argument("--start_timesteps", type=float, default=0.6, help="share of the schedule, in (0, 1]")
     parser.add_argument("--iterations", type=int, default=3, help="of calibration; 0 is plain SDEdit")
     parser.add_argument("--cutoff", type=float, default=1.0)
+    parser.add_argument("--overwrite", action="store_true", help="replace clips that are there already")
     given = parser.parse_args(arguments)
     try:
+        if (given.height is None) != (given.width is None):
+            raise ValueError("give both --height and --width, or neither")
+        size = {} if given.height is None else {"size": (given.height, given.width)}
         calibration = nc_refiner.NoiseCalibration(iterations=given.iterations, cutoff=given.cutoff)
         adapter = VideoCrafterAdapter.from_checkout(
             given.root,
@@ -106,6 +123,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             given.seed,
             given.start_timesteps,
             given.ddim_steps,
+            given.overwrite,
+            **size,
         )
     except (ValueError, FileNotFoundError, ImportError) as error:
         sys.stderr.write(f"refine_folder: {error}\n")

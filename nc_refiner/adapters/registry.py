@@ -116,6 +116,12 @@ def host_of(pipe: Any) -> Host:
         if host.module and host.recognises(pipe):
             return host
     kind = f"{type(pipe).__module__}.{type(pipe).__qualname__}"
+    if _has_base(pipe, "diffusers", "ModularPipeline"):
+        raise TypeError(
+            f"{kind} is a Modular Diffusers pipeline, which is calibrated by a block of its own: "
+            "nc_refiner.integrations.diffusers_modular has with_calibration(blocks) for SDXL image-to-image, "
+            "wan_video_to_video() and ltx2_second_stage()"
+        )
     known = sorted(name for name, host in _hosts.items() if host.module)
     raise TypeError(
         f"{kind} is no pipeline that can be calibrated; known hosts: {', '.join(known)}. "

@@ -144,7 +144,7 @@ def _measured(
 
 def _write(file: AtomicFile, text: str) -> None:
     with failures_told(file.path):
-        file.temporary.write_text(text, encoding="utf-8")
+        file.temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def _target(path: Path, option: str, endings: tuple[str, ...], sources: list[Path], overwrite: bool) -> AtomicFile:

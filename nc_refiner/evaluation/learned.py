@@ -28,14 +28,15 @@ ALEXNET_SOURCE = f"download.pytorch.org/models/{ALEXNET}"
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors in a `.safetensors` or `.pth` file; nothing in the file is run. ValueError where it holds others."""
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        return load_file(path)
     try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
         found = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # unpickling raises nearly anything; for a person it is all one
-        raise ValueError(f"{path}: cannot be read as weights ({str(error).splitlines()[0]})") from error
+    except Exception as error:  # reading what is damaged raises nearly anything; for a person it is all one
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise ValueError(f"{path}: cannot be read as weights ({reason})") from error
     if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
         raise ValueError(f"{path}: holds no plain table of tensors (a state dict)")
     return found

@@ -270,6 +270,12 @@ def test_a_folder_of_clips_is_refined(tmp_path):
     assert read_clip(written[0]).frames.shape == (5, 3, 16, 16)
     receipt = json.loads((tmp_path / "out" / "a_camel.receipt.json").read_text(encoding="utf-8"))
     assert receipt["settings"]["prompt"] == "a camel" and receipt["adapter"]["image_conditioned"]
+    stamps = [path.stat().st_mtime_ns for path in written]
+    (tmp_path / "out" / "b_horse.receipt.json").unlink()  # as where a run was stopped
+    assert refine_folder(refiner, clips, tmp_path / "out", ddim_steps=4) == written[1:]
+    assert written[0].stat().st_mtime_ns == stamps[0] and written[1].stat().st_mtime_ns > stamps[1]
+    larger = refine_folder(refiner, clips, tmp_path / "out", ddim_steps=4, overwrite=True, size=(32, 48))
+    assert len(larger) == 2 and read_clip(larger[0]).frames.shape == (5, 3, 32, 48)
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("only one\n", encoding="utf-8")
     with pytest.raises(ValueError, match="1 prompts for 2 clips"):

@@ -277,3 +277,16 @@ def test_every_shipped_stage_says_what_it_is(kind):
         cls = stage_class(kind, name)
         assert cls.__doc__ and cls.Options.__doc__
         assert cls.Options.model_fields["type"].default == name
+
+
+def test_a_program_that_prints_without_end_is_not_read_whole(tmp_path):
+    import resource
+
+    from nc_refiner.cascade.stages.command import _run
+
+    script = "import sys\nfor _ in range(3000): sys.stdout.write('x' * 100_000)\nprint('the end')\nsys.exit(3)"
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(RuntimeError, match=r"failed with code 3: x+the end"):
+        _run([sys.executable, "-c", script], 100, tmp_path / "log")
+    assert (tmp_path / "log").stat().st_size > 290_000_000
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000

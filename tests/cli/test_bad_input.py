@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import av
 import pytest
@@ -279,3 +280,49 @@ def test_as_a_process(room: Path) -> None:
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "nc-refiner: none.mp4: no such file; check the name\n"
     assert contents(room) == before
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"input": 5},
+        {"input": ["x"]},
+        {"versions": "1.0"},
+        {"versions": {"torch": 2}},
+        {"reading": 3},
+        {"timesteps": "all"},
+        {"settings": {"seed": []}},
+        {"evaluations": {"calibration": "x"}},
+    ],
+    ids=str,
+)
+def test_receipts_of_the_wrong_type_are_refused_before_the_run(call: Call, room: Path, damage: dict[str, Any]) -> None:
+    arguments = (room / "in.mp4", room / "a.mp4", *FAST)
+    assert call("refine", *arguments).code == 0
+    good = json.loads((room / "a.receipt.json").read_text(encoding="utf-8"))
+    (room / "bad.json").write_text(json.dumps({**good, **damage}), encoding="utf-8")
+    before = contents(room)
+    outcome = call("refine", room / "in.mp4", room / "b.mp4", "--from-receipt", room / "bad.json")
+    assert outcome.code == 2 and "cannot be repeated" in outcome.line
+    assert contents(room) == before
+
+
+def test_a_number_without_bound_and_a_message_without_end(call: Call, room: Path) -> None:
+    line = refused(call, room, room / "in.mp4", room / "b.mp4", "--iterations", 10**9)
+    assert "at most 100" in line
+    outcome = call("refine", room / "in.mp4", room / "b.mp4", "--refiner", "x" * 100_000)
+    assert outcome.code == 2 and len(outcome.line) < 2000
+
+
+def test_what_is_no_regular_file_is_not_read(call: Call, room: Path) -> None:
+    os.mkfifo(room / "pipe.yaml")
+    for arguments in (
+        ("refine", room / "in.mp4", room / "b.mp4", "--from-receipt", room / "pipe.yaml"),
+        ("cascade", room / "pipe.yaml"),
+        ("cascade", "/dev/zero"),
+        ("sweep", room / "pipe.yaml"),
+        ("ab", "run", room / "pipe.yaml"),
+        ("refine", room / "pipe.yaml", room / "b.mp4"),
+    ):
+        outcome = call(*arguments)
+        assert outcome.code == 2 and "regular file" in outcome.line, arguments

@@ -5,6 +5,7 @@ See README.md in this folder for the packages it needs; skipped, with the reason
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -16,8 +17,11 @@ from nc_refiner import NoiseCalibration, VideoClip, calibrate
 from nc_refiner.adapters.videocrafter import VideoCrafterAdapter
 from nc_refiner.adapters.videocrafter.checkout import isolated
 from nc_refiner.refining import conformance
+from nc_refiner.video import write_clip
 
 from .videocrafter_models import WIDTH, checkout, load_sampling, write_checkpoint, write_config
+
+pytestmark = pytest.mark.slow
 
 SHAPE = (1, 4, 4, 8, 8)
 STEPS, START = 10, 0.6
@@ -217,5 +221,83 @@ def test_the_benchmark_runs_the_real_network_in_half_precision(root, tmp_path, m
 
     network = benchmark.build_network(root, write_config(tmp_path, image=False))
     adapter = VideoCrafterAdapter(benchmark._Timed(network, 4, WIDTH), dtype="bfloat16")
-    rows = benchmark.measure(adapter, SHAPE, STEPS, START)
+    rows = benchmark.measure_adapter(adapter, SHAPE, STEPS, START, repeats=1)
     assert [row["evaluations"] - rows[0]["evaluations"] for row in rows] == [0, 2, 4, 6]
+
+
+def test_the_published_image_to_video_configuration(root, tmp_path):
+    """Embedder V2 and Resampler; written for open_clip 2.22, which the loader bridges to whatever is installed."""
+    config = write_config(tmp_path, image=True, published=True)
+    checkpoint = write_checkpoint(root, config)
+    pictures = torch.rand((2, 3, 32, 32), generator=torch.Generator().manual_seed(5))
+    adapter = VideoCrafterAdapter.from_checkout(
+        root, config, checkpoint, device="cpu", fps=8, guidance_scale=SCALE, image=pictures[0]
+    )
+    first, second = (adapter.condition(PROMPT, image=picture) for picture in pictures)
+    assert first.positive["c_crossattn"][0].shape == (1, 77 + 16, WIDTH)
+    assert not torch.equal(first.positive["c_crossattn"][0], second.positive["c_crossattn"][0])
+    # Batches are kept apart: attention over the batch axis would mix the pictures.
+    both = adapter.model.get_image_embeds(2 * pictures - 1)
+    alone = adapter.model.get_image_embeds(2 * pictures[:1] - 1)
+    assert torch.allclose(both[:1], alone, atol=1e-5)
+    visual = adapter.model.embedder.model.visual
+    if "input_patchnorm" in vars(visual):
+        del visual.input_patchnorm
+        with pytest.raises(RuntimeError, match=r"open_clip_torch==2\.22\.0"):
+            adapter.condition(PROMPT)
+
+
+def test_half_precision_leaves_the_users_network_as_it_is(root, tmp_path):
+    config = write_config(tmp_path, image=False)
+    checkpoint = write_checkpoint(root, config)
+    model = VideoCrafterAdapter.from_checkout(root, config, checkpoint, device="cpu").model
+    before = {name: parameter.dtype for name, parameter in model.named_parameters()}
+    half = VideoCrafterAdapter(model, dtype="bfloat16")
+    x_t = torch.randn(SHAPE, generator=torch.Generator().manual_seed(1))
+    assert torch.isfinite(half.predict_x0(x_t, torch.tensor(301), half.condition(PROMPT))).all()
+    assert {name: parameter.dtype for name, parameter in model.named_parameters()} == before
+
+
+def test_sampling_past_the_calibration_warns_once(root, funcs, tmp_path):
+    config = write_config(tmp_path, image=False)
+    model = VideoCrafterAdapter.from_checkout(root, config, write_checkpoint(root, config), device="cpu").model
+    condition = {
+        "c_crossattn": [model.get_learned_conditioning([PROMPT])],
+        "fps": torch.tensor([FPS]),
+    }
+    nc_refiner.wrap(model, iterations=1)
+    x0 = torch.randn(SHAPE, generator=torch.Generator().manual_seed(1))
+    with pytest.warns(UserWarning, match="without start_timesteps it starts from pure noise"):
+        funcs.batch_ddim_sampling(model, condition, SHAPE, ddim_steps=4, x0=x0)
+    with pytest.warns(UserWarning, match="outside a sampler"):
+        model.q_sample(x0, torch.tensor([301]))
+    nc_refiner.unwrap(model)
+
+
+def test_the_readmes_command_runs_and_resumes(root, tmp_path):
+    from integrations.videocrafter.refine_folder import main
+
+    config = write_config(tmp_path, image=False)
+    (tmp_path / "clips").mkdir()
+    frames = torch.rand((4, 3, 32, 32), generator=torch.Generator().manual_seed(1))
+    write_clip(VideoClip(frames, 8.0), tmp_path / "clips" / "a.mp4")
+    (tmp_path / "prompts.txt").write_text("a camel\n", encoding="utf-8")
+    text = (Path(__file__).parents[2] / "integrations" / "videocrafter" / "README.md").read_text(encoding="utf-8")
+    command = text[text.index("python -m nc_refiner.integrations.videocrafter.refine_folder") :].split("```", 1)[0]
+    ours = {
+        "--root": str(root),
+        "--config": str(config),
+        "--ckpt_path": str(write_checkpoint(root, config)),
+        "--cond_input": str(tmp_path / "clips"),
+        "--prompt_file": str(tmp_path / "prompts.txt"),
+        "--savedir": str(tmp_path / "refined"),
+        "--ddim_steps": "4",
+    }
+    words = command.replace("\\\n", " ").split()[3:]
+    arguments = [ours.get(before, word) for before, word in zip(["", *words], words, strict=False)]
+    assert set(ours) <= set(words) and main(arguments) == 0
+    made = tmp_path / "refined" / "a.mp4"
+    stamp = made.stat().st_mtime_ns
+    receipt = json.loads((tmp_path / "refined" / "a.receipt.json").read_text(encoding="utf-8"))
+    assert receipt["settings"]["prompt"] == "a camel" and receipt["adapter"]["fps"] == 28
+    assert main(arguments) == 0 and made.stat().st_mtime_ns == stamp

@@ -45,13 +45,20 @@ def declare_torchvision_operators() -> None:
     _declared.append(library)
 
 
-def write_config(folder: Path, image: bool) -> Path:
-    """A tiny config of the real classes: DDIM scale, frame rate, temporal convolution and attention."""
+def write_config(folder: Path, image: bool, published: bool = False) -> Path:
+    """A tiny config of the real classes: DDIM scale, frame rate, temporal convolution and attention.
+
+    With `published`, the image embedder and the Resampler of the published image-to-video configuration.
+    """
     import open_clip
 
     tiny = {
         "embed_dim": WIDTH,
-        "vision_cfg": {"image_size": 224, "layers": 1, "width": 32, "head_width": 16, "patch_size": 112},
+        "vision_cfg": {
+            **{"image_size": 224, "layers": 1, "head_width": 16, "patch_size": 112},
+            # The host fixes what its Resampler takes.
+            "width": 1280 if published else 32,
+        },
         "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": WIDTH, "heads": 16, "layers": 2},
     }
     (folder / "tiny-clip.json").write_text(json.dumps(tiny), encoding="utf-8")
@@ -116,6 +123,9 @@ def write_config(folder: Path, image: bool) -> Path:
             "target": "lvdm.modules.encoders.condition.FrozenOpenCLIPImageEmbedder",
             "params": {"arch": "tiny-clip", "version": "", "freeze": True},
         }
+    if published:
+        params["finegrained"] = True
+        params["cond_img_config"]["target"] += "V2"
     name = "LatentVisualDiffusion" if image else "LatentDiffusion"
     path = folder / ("i2v.yaml" if image else "t2v.yaml")
     path.write_text(yaml.safe_dump({"model": {"target": f"lvdm.models.ddpm3d.{name}", "params": params}}))

@@ -33,24 +33,27 @@ def load_network(path: Path | str = DEFAULT_WEIGHTS) -> VideoDenoiser:
         FileNotFoundError: no such file.
         ValueError: not a safetensors file of an embedded refiner of this layout.
     """
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no weights at {path}; reinstall nc_refiner or pass weights=PATH")
     try:
         with safe_open(path, framework="pt") as stored:
-            shape = json.loads(stored.metadata()["config"])
-            if "in_channels" in shape:
-                raise ValueError(
-                    f"{path} holds weights of the earlier embedded refiner (latents of 48 planes); this version's "
-                    "latents are pixels and need its own: leave weights out, or train with tools/train_embedded.py"
-                )
-            config = DenoiserConfig.from_dict(shape)
+            shape = json.loads((stored.metadata() or {})["config"])
             tensors = {name: stored.get_tensor(name).float() for name in stored.keys()}  # noqa: SIM118
-    except (SafetensorError, KeyError, TypeError) as error:
+    except Exception as error:  # a damaged file may fail in any way; for a person it is all one
         raise ValueError(f"{path} is not a weight file of the embedded refiner ({error})") from error
-    with torch.random.fork_rng(devices=[]):
-        network = VideoDenoiser(config)
-    network.load_state_dict(tensors)
+    if isinstance(shape, dict) and "in_channels" in shape:
+        raise ValueError(
+            f"{path} holds weights of the earlier embedded refiner (latents of 48 planes); this version's latents are "
+            "pixels and need its own: leave weights out, or train with tools/train_embedded.py"
+        )
+    try:
+        with torch.random.fork_rng(devices=[]):
+            network = VideoDenoiser(DenoiserConfig.from_dict(shape))
+        network.load_state_dict(tensors)
+    except Exception as error:  # the same for what it says of the network's shape
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(f"{path} is not a weight file of the embedded refiner ({reason})") from error
     return network.eval().requires_grad_(False)

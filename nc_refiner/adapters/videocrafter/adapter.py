@@ -19,7 +19,7 @@ from .attention import attention_layers, working_attention
 from .conditioning import Condition, conditioned
 from .schedule import DDIMSchedule, ddim_timesteps, implied_x0, noise_level
 
-__all__ = ["VideoCrafterAdapter"]
+__all__ = ["VideoCrafterAdapter", "narrow"]
 
 _PREDICTS: dict[str, PredictionType] = {"eps": "epsilon", "v": "v_prediction"}
 
@@ -42,7 +42,7 @@ class VideoCrafterAdapter(RefinerAdapter):
     Args:
         model: the host's model, recognised by its attributes; it is set to evaluation mode. While its network runs,
             attention layers that rely on an xformers without a kernel for the device are pointed at PyTorch's own.
-        fps: the frame rate to condition on, ≥ 1; the published scripts use 28 for text and 8 for image.
+        fps: the frame rate to condition on, ≥ 1; None is what the published scripts use, 28 for text and 8 for image.
         guidance_scale: the default scale, ≥ 0; 1.0 is conditional only. The published scripts use 12.
         eta: share of fresh noise in every step, in [0, 1]; the published scripts use 1.
         image: `(3, H, W)` in [0, 1], for image-to-video models alone; may be replaced between clips.
@@ -62,7 +62,7 @@ class VideoCrafterAdapter(RefinerAdapter):
         self,
         model: Any,
         *,
-        fps: int = 28,
+        fps: int | None = None,
         guidance_scale: float = 12.0,
         eta: float = 1.0,
         image: Tensor | None = None,
@@ -75,6 +75,8 @@ class VideoCrafterAdapter(RefinerAdapter):
             raise TypeError(f"{type(model).__name__} is no VideoCrafter model: it lacks {', '.join(missing)}")
         if model.parameterization not in _PREDICTS:
             raise ValueError(f"the model predicts {model.parameterization!r}; supported: {', '.join(_PREDICTS)}")
+        if fps is None:
+            fps = 8 if hasattr(model, "embedder") else 28
         if fps < 1 or not 0 <= eta <= 1 or not guidance_scale >= 0:
             raise ValueError(
                 f"fps is {fps}, eta {eta}, guidance_scale {guidance_scale}; needed: fps ≥ 1, eta in [0, 1], scale ≥ 0"
@@ -126,7 +128,7 @@ class VideoCrafterAdapter(RefinerAdapter):
         model = load_model(Path(root), Path(config), Path(checkpoint))
         dtype = named_dtype(options.get("dtype", torch.float32))
         if dtype != torch.float32:
-            _narrow(model.model, dtype)  # nobody else has it, so it needs no copy
+            narrow(model.model, dtype)  # nobody else has it, so it needs no copy
         return cls(model.to(place), **options)
 
     @property
@@ -271,7 +273,7 @@ class VideoCrafterAdapter(RefinerAdapter):
 _NORMS = (torch.nn.GroupNorm, torch.nn.LayerNorm)
 
 
-def _narrow(network: Any, dtype: torch.dtype) -> None:
+def narrow(network: Any, dtype: torch.dtype) -> None:
     """Half-precision weights but for the norms, which the host runs in float32: a CPU takes no other weights there."""
     network.to(dtype)
     for layer in network.modules():
@@ -281,18 +283,18 @@ def _narrow(network: Any, dtype: torch.dtype) -> None:
 
 def _narrowed(model: Any, dtype: torch.dtype) -> Any:
     """`model` where its network is narrow already; else a shallow copy of it with a narrow copy of its network."""
-    narrow = all(
+    done = all(
         parameter.dtype == dtype
         for layer in model.model.modules()
         if not isinstance(layer, _NORMS)
         for parameter in layer.parameters(recurse=False)
     )
-    if narrow:
+    if done:
         return model
     twin = copy.copy(model)
     vars(twin)["_modules"] = dict(vars(model)["_modules"])  # a shallow copy shares the very dictionary
     twin.model = copy.deepcopy(model.model)
-    _narrow(twin.model, dtype)
+    narrow(twin.model, dtype)
     return twin
 
 

@@ -64,7 +64,7 @@ def load_model(root: Path, config: Path, checkpoint: Path) -> torch.nn.Module:
         if not file.is_file():
             raise FileNotFoundError(f"no {what} at {file}")
     model = _instantiate(root, _settings(path))
-    _keep_sequence_first(model)
+    _as_open_clip_was(model)
     load_into(model, checkpoint)
     return model.eval().requires_grad_(False)
 
@@ -118,9 +118,17 @@ def _targets(node: Any) -> Iterator[str]:
             yield from _targets(child)
 
 
-def _keep_sequence_first(model: torch.nn.Module) -> None:
-    """The host feeds open_clip's blocks (sequence, batch, width); since 2.26 they expect the batch first."""
+def _as_open_clip_was(model: torch.nn.Module) -> None:
+    """The host is written for open_clip 2.22: blocks that take (sequence, batch, width), which since 2.26 expect the
+    batch first, and a vision tower with `input_patchnorm` (off), which since 2.24 has none.
+    """
     text = getattr(getattr(model, "cond_stage_model", None), "model", None)
-    for block in getattr(getattr(text, "transformer", None), "resblocks", ()):
-        if isinstance(getattr(block, "attn", None), torch.nn.MultiheadAttention):
-            block.attn.batch_first = False
+    visual = getattr(getattr(getattr(model, "embedder", None), "model", None), "visual", None)
+    transformers = [getattr(text, "transformer", None), getattr(visual, "transformer", None)]
+    v2 = type(getattr(model, "embedder", None)).__name__.endswith("V2")
+    if visual is not None and v2 and not hasattr(visual, "input_patchnorm"):
+        visual.input_patchnorm = False
+    for transformer in transformers[: 2 if v2 else 1]:
+        for block in getattr(transformer, "resblocks", ()):
+            if isinstance(getattr(block, "attn", None), torch.nn.MultiheadAttention):
+                block.attn.batch_first = False

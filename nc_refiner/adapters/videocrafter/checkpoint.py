@@ -27,12 +27,11 @@ def read_state(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {path}")
     if path.suffix == ".safetensors":
-        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
         try:
             return load_file(path)
-        except SafetensorError as error:
+        except Exception as error:  # a damaged header may fail in any way; for a person it is all one
             raise ValueError(f"{path.name} is no safetensors file: {error}") from error
     try:
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
@@ -42,10 +41,13 @@ def read_state(path: Path) -> dict[str, Tensor]:
             f"{path.name} is refused: it cannot be read as plain tensors, and loading it whole would run the code it "
             f"brings ({reason}). Convert it to safetensors where you trust it, and name that file"
         ) from error
-    except (RuntimeError, EOFError) as error:
-        raise ValueError(f"{path.name} is damaged or no checkpoint: {str(error).splitlines()[0]}") from error
+    except Exception as error:  # unpickling what is damaged raises nearly anything
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise ValueError(f"{path.name} is damaged or no checkpoint: {reason}") from error
     if isinstance(state, dict) and "module" in state:
-        state = {name.removeprefix(_DEEPSPEED): value for name, value in state["module"].items()}
+        state = state["module"]
+        if isinstance(state, dict):
+            state = {str(name).removeprefix(_DEEPSPEED): value for name, value in state.items()}
     elif isinstance(state, dict) and "state_dict" in state:
         state = state["state_dict"]
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()) or not state:

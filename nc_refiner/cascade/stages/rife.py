@@ -58,8 +58,8 @@ class RifeStage(InterpolationStage):
         self._device = torch.device(chosen)
         try:
             self._model = torch.jit.load(self.options.weights, map_location=self._device).eval()
-        except RuntimeError as error:
-            reason = str(error).strip().splitlines()[0]
+        except Exception as error:  # a damaged archive raises nearly anything
+            reason = " ".join(str(error).split())[:300] or type(error).__name__
             raise ValueError(
                 f"interpolation.weights: {self.options.weights} is no TorchScript file ({reason})"
             ) from None
