@@ -58,7 +58,7 @@ def dead_letters(
 ) -> None:
     """Show the records that the database refused, and why; or write them again."""
     from ..experiment.store import open_store
-    from ..experiment.store.records import replayed
+    from ..experiment.store.encoding import replayed
 
     with closing(open_store(database, create=False)) as store:
         taken = replayed(store, experiment) if replay else 0

@@ -20,7 +20,8 @@ def _kept(before: dict[str, str] | None, now: dict[str, str] | None, what: str) 
         return
     assert now is not None, what
     for name, form in before.items():
-        assert now.get(name) == form, f"{what}: parameter {name} was {form!r}, is {now.get(name)!r}"
+        same = now.get(name) == form or ("=" not in form and now.get(name, "").startswith(f"{form} = "))
+        assert same, f"{what}: parameter {name} was {form!r}, is {now.get(name)!r}"
     for name in now.keys() - before.keys():
         assert " = " in now[name] or now[name].startswith("VAR"), f"{what}: the new parameter {name} has no default"
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ..store.records import text
+from ..store.encoding import text
 from .budgets import ArmFailure, Breaker, CallLimits, Guardrails, all_finite
 from .threads import DeadlinePool, LeftBehind
 

@@ -61,23 +61,25 @@ def analyze_folder(folder: Path, overrides: Overrides | None = None) -> tuple[An
     if not results.complete:
         notes.append(f"The run is not finished: {len(results.records)} of {results.planned} outputs are there.")
     clips = set(results.units.values())
-    if len(clips) < len(results.units):
+    parts = [
+        *(["its pieces"] if len(clips) < len(results.units) else []),
+        *([f"{len(config['seeds'])} seeds"] if len(config["seeds"]) > 1 else []),
+    ]
+    if parts:
         notes.append(
-            f"The {len(results.units)} units are pieces of {len(clips)} clip{'s' if len(clips) > 1 else ''}: the "
-            "intervals speak about more pieces like these, not about other clips."
+            f"Each clip's value is the mean over {' and '.join(parts)}: they are not independent of each other."
         )
-    if len(config["seeds"]) > 1:
-        notes.append(f"Each unit's value is the mean over {len(config['seeds'])} seeds.")
     options = Options(
         control=given.control or config["control"],
         primary=given.primary or config["primary"],
         guardrails={**config["guardrails"], **given.guardrails},
         alpha=given.alpha or config["alpha"],
         sequential=not results.complete if given.sequential is None else given.sequential,
-        planned=given.planned or config["planned_units"] or max(2, len(results.units)),
+        planned=given.planned or config["planned_units"] or max(2, len(clips)),
         better=given.better,
         smallest_effect=given.smallest_effect,
         weights=given.weights,
+        unit="clip",
     )
     return analyze(results.observations(), options, notes=notes), results
 
@@ -118,8 +120,8 @@ def analyze_database(url: str, experiment: str | None = None, overrides: Overrid
 
 def _missing(store: Store, name: str) -> list[str]:
     """What was recorded and is not among the observations."""
-    from ..store.database import outbox_folder
     from ..store.outbox import waiting_in
+    from ..store.urls import outbox_folder
 
     notes = []
     letters = len(store.dead_letters(name))
@@ -175,14 +177,15 @@ def planned(
     sample = found[name, chosen]
     count = len(sample.units)
     if count < 3:
-        raise ValueError(f"the pilot has {count} units with {name}; at least 3 are needed to know their spread")
+        clips = "1 clip" if count == 1 else f"{count} clips"
+        raise ValueError(f"the pilot has {clips} with {name}; at least 3 are needed to know their spread")
     values = sample.differences if design.get("paired", True) else sample.control
     spread = float(np.std(values, ddof=1))
     if spread <= 1e-12 * float(np.abs(values).max()):
-        raise ValueError(f"{name} does not vary over the pilot's units; its difference is certain without a plan")
+        raise ValueError(f"{name} does not vary over the pilot's clips; its difference is certain without a plan")
     # (n − 1) s² / σ² is chi-square: a small pilot may have come out too even by luck.
     upper = spread * float(np.sqrt((count - 1) / load("scipy.stats").chi2.ppf(0.2, count - 1)))
-    notes = [f"Pilot: {name}, {chosen} against {control}, {count} units, observed difference {sample.difference:.3g}."]
+    notes = [f"Pilot: {name}, {chosen} against {control}, {count} clips, observed difference {sample.difference:.3g}."]
     if effect is None:
         effect = sample.difference
         notes.append("The observed difference served as the effect, a mere guess; give the --effect that matters.")

@@ -120,21 +120,23 @@ class Results:
         return len(self.records) == self.planned
 
     def observations(self) -> list[Observation]:
-        """Every number that was measured; the order of units is that of the experiment, not of the clock."""
-        name = self.config["experiment"]
+        """Every number that was measured, in the order of the experiment, not of the clock.
+
+        Independent of each other are clips, not the pieces that they are cut into: the unit is the clip.
+        """
+        name, clip_of = self.config["experiment"], self.units
         return [
-            Observation(name, unit, arm, metric, float(value), pair=f"{unit}.s{seed}", seed=seed)
+            Observation(name, clip_of[unit], arm, metric, float(value), pair=f"{unit}.s{seed}", seed=seed)
             for (unit, seed, arm), record in self.records.items()
             for metric, value in record["metrics"].items()
         ]
 
     def clip(self, unit: str, arm: str | None) -> Path | None:
-        """A kept output of `arm` for the unit (None: its input), of the first seed that has one."""
-        for seed in self.config["seeds"]:
-            path = self.folder / clip_folder(unit, seed) / (f"{arm}.mp4" if arm is not None else INPUT_CLIP)
-            if path.is_file():
-                return path
-        return None
+        """A kept output of `arm` for the clip `unit` (None: its input), of the first piece and seed that have one."""
+        name = f"{arm}.mp4" if arm is not None else INPUT_CLIP
+        pieces = [piece for piece, clip in self.units.items() if clip == unit]
+        found = (self.folder / clip_folder(piece, seed) / name for piece in pieces for seed in self.config["seeds"])
+        return next((path for path in found if path.is_file()), None)
 
 
 def read_results(folder: Path) -> Results:

@@ -111,10 +111,10 @@ def _players(primary: Comparison, results: Results) -> list[tuple[str, list[_Pla
     ranked = sorted(
         zip(primary.sample.units, primary.sample.differences, strict=True), key=lambda entry: -sign * float(entry[1])
     )
-    count = min(EXTREMES, len(ranked) // 2)
+    count = min(EXTREMES, (len(ranked) + 1) // 2)
     groups: Sequence[tuple[str, Sequence[tuple[str, float]]]] = [
         (f"Most in favour of {primary.arm}", ranked[:count]),
-        (f"Most in favour of {primary.control}, or least of {primary.arm}", list(reversed(ranked[-count:]))),
+        (f"Most in favour of {primary.control}, or least of {primary.arm}", list(reversed(ranked[count:][-count:]))),
     ]
     found, used = [], 0
     for title, chosen in groups if count else []:

@@ -94,7 +94,8 @@ def markdown(rows: Sequence[Row], title: str, figures: Sequence[str] = ()) -> st
     lines += [f"Clips: {len(clips)} ({', '.join(map(escaped, clips))}). Seeds: {', '.join(map(str, seeds))}.", ""]
     if len(clips) > 1:
         lines += [
-            "In brackets: 95 % intervals, BCa bootstrap over clips (a clip's value is the mean of its seeds).",
+            "In brackets: 95 % intervals over clips (a clip's value is the mean of its seeds), Student's t below 50 "
+            "clips and BCa bootstrap from there on.",
             "",
         ]
     else:

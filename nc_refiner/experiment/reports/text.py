@@ -126,7 +126,7 @@ def _footnotes(analysis: Analysis) -> Iterator[str]:
     if options.sequential:
         yield "Decided by always-valid intervals: looking again later is safe."
     else:
-        yield "Decided at a fixed horizon: one look, at a number of units that was fixed in advance."
+        yield f"Decided at a fixed horizon: valid for one look at a number of {options.unit}s fixed in advance."
     if ratio is not None:
         p = f", p = {ratio.p:.3g}" if ratio.p is not None else ""
         counts = ", ".join(f"{arm} {count}" for arm, count in ratio.counts.items())

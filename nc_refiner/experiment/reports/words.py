@@ -10,7 +10,7 @@ from ..statistics.analysis import Analysis, Comparison
 from ..statistics.fixed_horizon import MINIMUM_UNITS
 from ..statistics.non_inferiority import GuardrailResult
 
-__all__ = ["WAYS", "Conclusion", "conclude", "number", "span"]
+__all__ = ["WAYS", "Conclusion", "conclude", "counted", "number", "span"]
 
 WAYS = {-1: "lower", 1: "higher", 0: "neither"}
 """Sign of a metric → which way it is better, in results."""
@@ -56,7 +56,7 @@ def conclude(analysis: Analysis) -> list[Conclusion]:
 
 
 def _conclude(analysis: Analysis, arm: str) -> Conclusion:
-    control, ratio = analysis.options.control, analysis.sample_ratio
+    control, ratio, unit = analysis.options.control, analysis.sample_ratio, analysis.options.unit
     primary = analysis.primary(arm)
     rails = [rail for rail in analysis.guardrails if rail.arm == arm]
     others = [c for c in analysis.comparisons if c.arm == arm and c is not primary]
@@ -87,7 +87,7 @@ def _conclude(analysis: Analysis, arm: str) -> Conclusion:
         have = primary.sample.smallest
         return result(
             "not enough data",
-            f"Not enough data: {_units(have)} per arm; at least {MINIMUM_UNITS} are needed to say anything.",
+            f"Not enough {unit}s: {counted(have, unit)} per arm; at least {MINIMUM_UNITS} are needed to say anything.",
         )
     if primary.verdict == "worse":
         return result("keep", f"Keep {control}: {arm} is worse on {name}.")
@@ -112,8 +112,9 @@ def _conclude(analysis: Analysis, arm: str) -> Conclusion:
     return result("prefer", f"Prefer {arm}: it is better than {control} on {name}{kept}.")
 
 
-def _units(count: int) -> str:
-    return f"{count} unit" + ("" if count == 1 else "s")
+def counted(count: int, what: str) -> str:
+    """`1 clip`, `2 clips`."""
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _sentence(analysis: Analysis, comparison: Comparison) -> str:
@@ -126,7 +127,12 @@ def _sentence(analysis: Analysis, comparison: Comparison) -> str:
     if not options.sequential:
         numbers += f"; p {_p(c.p_adjusted)}"
     size = c.sample
-    count = f"{_units(len(size.units))}, paired" if size.paired else f"{len(size.arm)} and {len(size.control)} units"
+    unit = options.unit
+    count = (
+        f"{counted(len(size.units), unit)}, paired"
+        if size.paired
+        else f"{len(size.arm)} and {len(size.control)} {unit}s"
+    )
     numbers += f"; {count})"
     says = {
         "better": "is better",
@@ -134,7 +140,7 @@ def _sentence(analysis: Analysis, comparison: Comparison) -> str:
         "different": "differs, which is neither good nor bad in itself",
         "equivalent": "does not differ by an amount that matters",
         "undecided": "is not shown to differ",
-        "too few": "has too few units to say anything",
+        "too few": f"has too few {unit}s to say anything",
     }[c.verdict]
     if c.verdict == "undecided" and c.deciding.excludes_zero():
         says = "is not shown to differ: the interval excludes 0 but the corrected test does not"

@@ -37,6 +37,7 @@ class Options:
         better: metric → direction, for metrics the package does not know, or against its opinion.
         smallest_effect: metric → a difference too small to matter: an interval within it means "equivalent".
         weights: arm → weight, for the sample-ratio check.
+        unit: what a unit is called: a `clip`, a `user`, …
     """
 
     control: str
@@ -48,6 +49,7 @@ class Options:
     better: Mapping[str, Better] = field(default_factory=dict)
     smallest_effect: Mapping[str, float] = field(default_factory=dict)
     weights: Mapping[str, float] | None = None
+    unit: str = "unit"
 
 
 @dataclass(frozen=True)
@@ -230,7 +232,7 @@ def _notes(found: Mapping[tuple[str, str], Sample], options: Options) -> list[st
     for (metric, arm), sample in found.items():
         if sample.dropped:
             why = "lack one of the arms" if sample.paired else "were given both arms"
-            said.append(f"{metric}, {arm}: {sample.dropped} units are left out because they {why}")
+            said.append(f"{metric}, {arm}: {sample.dropped} {options.unit}s are left out because they {why}")
     missing = [metric for metric in options.guardrails if metric not in {name for name, _ in found}]
     if missing:
         said.append(f"guardrails that were not measured: {', '.join(missing)}")

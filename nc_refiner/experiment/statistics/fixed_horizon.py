@@ -43,8 +43,11 @@ Rows = Iterable[dict[str, Any]]
 Picks = Callable[[dict[str, Any]], bool]
 
 MINIMUM_UNITS = 8
-"""Fewer units per arm decide nothing: below 6 the Wilcoxon test cannot reach 5 %, and BCa intervals are too short."""
+"""Fewer units per arm decide nothing: below 6 the Wilcoxon test cannot reach 5 %."""
 RESAMPLES = 9_999
+SMALL = 50
+"""Units from which the bootstrap is used: below, and for skewed values too, t intervals hold the truth more often
+(`docs/ab_calibration.md`)."""
 LARGE = 2_000
 """Units beyond which BCa and the percentile interval agree and the former only costs time."""
 
@@ -65,7 +68,8 @@ class Interval:
 def interval_of(sample: Sample, alpha: float = 0.05, rate: bool = False) -> Interval:
     """Interval of the difference of means at level `alpha`, for one look.
 
-    BCa bootstrap (Efron 1987) over units, with the same resamples every time; for rates the empirical-Bernstein
+    Student's t, or Welch's for two samples, below `SMALL` units; from there on BCa bootstrap (Efron 1987) over units,
+    with the same resamples every time; for rates the empirical-Bernstein
     bound, since a bootstrap of no event at all is an interval of no width. Infinite with fewer than 2 units.
     """
     if sample.smallest < 2:
@@ -76,7 +80,17 @@ def interval_of(sample: Sample, alpha: float = 0.05, rate: bool = False) -> Inte
     data = (sample.differences,) if sample.paired else (sample.arm, sample.control)
     if all(np.ptp(values) <= 1e-12 * np.abs(values).max() for values in data):
         return Interval(sample.difference, sample.difference, "exact: no variation")
-    return _bootstrap(data, _mean if sample.paired else _mean_difference, alpha)
+    return _interval(data, alpha)
+
+
+def _interval(data: tuple[Any, ...], alpha: float) -> Interval:
+    """Of the mean of one row of values, or of the difference of the means of two."""
+    stats = load("scipy.stats")
+    if min(map(len, data)) < SMALL:
+        test = stats.ttest_1samp(*data, 0.0) if len(data) == 1 else stats.ttest_ind(*data, equal_var=False)
+        found = test.confidence_interval(1 - alpha)
+        return Interval(float(found.low), float(found.high), "t interval")
+    return _bootstrap(data, _mean if len(data) == 1 else _mean_difference, alpha)
 
 
 def _bootstrap(data: tuple[Any, ...], statistic: Callable[..., Any], alpha: float) -> Interval:
@@ -141,7 +155,7 @@ def mean_interval(values: Sequence[float]) -> Estimate:
     if len(values) > 1:
         found = Interval(mean, mean, "exact")
         if max(values) > min(values):
-            found = _bootstrap((np.asarray(values, float),), _mean, 0.05)
+            found = _interval((np.asarray(values, float),), 0.05)
         low, high = found.low, found.high
     return Estimate(mean, low, high, len(values), below, above)
 

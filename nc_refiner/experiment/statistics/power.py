@@ -9,6 +9,7 @@ from typing import Any
 
 from ...evaluation.extras import load
 from .confidence_sequences import radius_at
+from .fixed_horizon import MINIMUM_UNITS
 
 __all__ = ["Plan", "PlanReport", "plan"]
 
@@ -47,7 +48,7 @@ def plan(
     paired: bool = True,
     sequential: bool = False,
 ) -> Plan:
-    """The units needed for `power`; or, with `units`, the power they give.
+    """The units needed for `power`, never fewer than the analysis decides with; or, with `units`, the power they give.
 
     Fixed horizon: the t test's power (statsmodels), with the Wilcoxon test's efficiency where paired, because the
     verdict asks for both. Sequential: the probability that the always-valid interval excludes 0 at that number of
@@ -82,10 +83,12 @@ def plan(
     if units is not None:
         if units < 2:
             raise ValueError(f"units is {units}; it must be at least 2")
-        return Plan(effect, sd, alpha, reached(units), units, paired, sequential)
+        # With fewer units than that the analysis says nothing, whatever the effect.
+        found = reached(units) if units >= MINIMUM_UNITS else 0.0
+        return Plan(effect, sd, alpha, found, units, paired, sequential)
     if power is None or not alpha < power < 1:
         raise ValueError(f"power is {power}; it must lie between alpha ({alpha:g}) and 1, usually 0.8")
-    low, high = 1, 8
+    low, high = MINIMUM_UNITS - 1, MINIMUM_UNITS
     while reached(high) < power:
         low, high = high, high * 2
         if high > MOST:

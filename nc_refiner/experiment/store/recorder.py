@@ -15,10 +15,12 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from pathlib import Path
 
-from .database import Row, Store, StoreReplacedError, is_temporary, outbox_folder
+from .database import Row, Store
+from .encoding import Record, decoded, encoded
+from .health import StoreReplacedError, is_temporary
 from .outbox import Counts, Outbox, Waiting
-from .records import Record, decoded, encoded
 from .supervisor import Supervised
+from .urls import outbox_folder
 
 __all__ = ["Record", "Recorder"]
 

@@ -48,9 +48,9 @@ class Preference:
         question: its name. arm, control: which.
         share: of votes for the arm, as if all were independent.
         p_adjusted: of that share, after Holm over all questions and pairs of arms.
-        clustered: the same share with raters and items drawn anew; None with too few of either.
+        clustered: the same share with raters and clips drawn anew; None with too few of either.
         p_clustered_adjusted: its p after Holm; 1 where there is none.
-        raters, items: how many there are behind it.
+        raters, items: how many there are behind it; pieces of one clip are one item.
         verdict: which of the two is preferred: both p are below the level. `too few`: fewer than `MINIMUM_RATERS`
             raters or `MINIMUM_UNITS` items.
     """
@@ -172,14 +172,15 @@ def _preferences(votes: Sequence[Vote], pairs: list[tuple[str, str]], alpha: flo
     }
     shares = {key: share_of(sum(v.choice == key[1] for v in cell), len(cell), alpha) for key, cell in cells.items()}
     drawn = {
-        key: clustered([(v.rater, v.pair, v.choice == key[1]) for v in cell], 1 - alpha) for key, cell in cells.items()
+        key: clustered([(v.rater, v.source, v.choice == key[1]) for v in cell], 1 - alpha)
+        for key, cell in cells.items()
     }
     p_plain = _holm([shares[key].p for key in keys])
     p_drawn = _holm([found.p if (found := drawn[key]) is not None else 1.0 for key in keys])
     result = []
     for key, plain, grouped in zip(keys, p_plain, p_drawn, strict=True):
         cell, share = cells[key], shares[key]
-        raters, items = len({v.rater for v in cell}), len({v.pair for v in cell})
+        raters, items = len({v.rater for v in cell}), len({v.source for v in cell})
         verdict: Verdict = "undecided"
         if raters < MINIMUM_RATERS or items < MINIMUM_UNITS:
             verdict = "too few"
@@ -217,10 +218,8 @@ def _strengths(votes: Sequence[Vote], question: str, arms: tuple[str, ...]) -> S
 
 
 def _notes(votes: Sequence[Vote]) -> list[str]:
-    items, clips = {v.pair for v in votes}, {v.clip for v in votes}
+    items, clips = {v.pair for v in votes}, {v.source for v in votes}
     if 0 < len(clips) < len(items):
-        return [
-            f"The {len(items)} items are pieces of {len(clips)} clip{'s' if len(clips) > 1 else ''}: the results speak "
-            "about more pieces like these, not about other clips."
-        ]
+        count = f"{len(clips)} clip{'s' if len(clips) > 1 else ''}"
+        return [f"The {len(items)} items are pieces of {count}; what is independent of each other is the clips."]
     return []

@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from ..store.database import StoreReplacedError
+from ..store.health import StoreReplacedError
 from .guard import Buckets, Guard
 from .questions import QUESTIONS
 from .sessions import ALIAS_LENGTH, Gallery, alias_of, anonymous, cookie_of, rater_of

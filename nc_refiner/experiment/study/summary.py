@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ..reports.text import aligned
+from ..reports.words import counted
 from ..statistics.fixed_horizon import MINIMUM_UNITS
 from .analysis import Preference, Share, StudyAnalysis
 from .clustered import MINIMUM_RATERS
@@ -51,23 +52,27 @@ def conclusions(analysis: StudyAnalysis) -> list[dict[str, str]]:
             text = text[0].upper() + text[1:] + "."
         else:
             decision = "not enough data"
-            text = f"Not enough data to tell {arm} from {control}: {_lacking(asked)}."
+            text = f"Not enough {_missing(asked)} to tell {arm} from {control}: {_lacking(asked)}."
         found.append({"arm": arm, "control": control, "decision": decision, "headline": text})
     return found
+
+
+def _missing(asked: Sequence[Preference]) -> str:
+    few = [
+        *(["raters"] if min(p.raters for p in asked) < MINIMUM_RATERS else []),
+        *(["clips"] if min(p.items for p in asked) < MINIMUM_UNITS else []),
+    ]
+    return " and ".join(few) or "data"
 
 
 def _lacking(asked: Sequence[Preference]) -> str:
     raters, items = min(p.raters for p in asked), min(p.items for p in asked)
     if any(p.verdict == "too few" for p in asked):
         return (
-            f"{_count(raters, 'rater')} on {_count(items, 'item')}; at least {MINIMUM_RATERS} raters and "
-            f"{MINIMUM_UNITS} items are needed to speak of people and clips in general"
+            f"{counted(raters, 'rater')} on {counted(items, 'clip')}; at least {MINIMUM_RATERS} raters and "
+            f"{MINIMUM_UNITS} clips are needed to speak of people and clips in general"
         )
-    return f"the votes of {_count(raters, 'rater')} on {_count(items, 'item')} fit with no preference at all"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
+    return f"the votes of {counted(raters, 'rater')} on {counted(items, 'clip')} fit with no preference at all"
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -92,7 +97,7 @@ def as_lines(analysis: StudyAnalysis) -> Iterator[str]:
         yield conclusion["headline"]
     whole = sum(done == analysis.comparisons for done in analysis.raters.values())
     yield (
-        f"{analysis.study}: {_count(analysis.votes, 'vote')} of {_count(len(analysis.raters), 'rater')}, {whole} of "
+        f"{analysis.study}: {counted(analysis.votes, 'vote')} of {counted(len(analysis.raters), 'rater')}, {whole} of "
         f"whom answered all {analysis.comparisons} comparisons"
     )
     yield ""
@@ -134,7 +139,7 @@ def as_lines(analysis: StudyAnalysis) -> Iterator[str]:
 def _notes(analysis: StudyAnalysis) -> list[str]:
     found = [
         "The exact interval takes votes as independent, which those of one rater or on one item are not; the one by "
-        "raters draws raters and items anew. A verdict needs both."
+        "raters draws raters and clips anew. A verdict needs both."
     ]
     left = analysis.left
     if left.p < BIASED:

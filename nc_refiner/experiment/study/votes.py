@@ -10,7 +10,8 @@ from math import comb
 from typing import Any
 
 from ..store.database import Store
-from ..store.records import derived_id, text
+from ..store.encoding import text
+from ..store.records import derived_id
 from .clips import Material
 
 __all__ = ["Study", "Vote", "VoteBook", "open_study", "read_study"]
@@ -59,6 +60,11 @@ class Vote:
     def arms(self) -> frozenset[str]:
         """The two arms, whatever their sides."""
         return frozenset((self.left_arm, self.right_arm))
+
+    @property
+    def source(self) -> str:
+        """The clip that the pair was cut from; the pair itself in votes of before that was kept."""
+        return self.clip or self.pair
 
 
 class VoteBook:

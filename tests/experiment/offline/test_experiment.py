@@ -97,7 +97,8 @@ def test_metrics_that_cannot_be_measured_are_refused_first(
 
 
 def test_run_analyze_report_plan(call: Call, tmp_path: Path, global_rng_untouched: None) -> None:  # noqa: F811
-    path, out, html = experiment(tmp_path), tmp_path / "out", tmp_path / "report.html"
+    clips = [{"path": "demo", "max_frames": 1, "height": 80, "name": f"c{i}"} for i in range(8)]
+    path, out, html = experiment(tmp_path, clips=clips), tmp_path / "out", tmp_path / "report.html"
     outcome = call("ab", "run", path, "--output", out, "--quiet", "--json")
     assert outcome.code == 0 and json.loads(outcome.out)["made"] == 16, outcome.err
     assert json.loads(call("ab", "run", path, "--output", out, "--quiet", "--json").out)["made"] == 0
@@ -118,7 +119,19 @@ def test_run_analyze_report_plan(call: Call, tmp_path: Path, global_rng_untouche
     assert not re.search(r"(src|href)=\"(?!data:)", text) and "<script" not in text
     assert found["conclusions"][0]["headline"] in text
     plan = json.loads(call("ab", "plan", "--pilot", out, "--effect", "0.0001", "--json").out)
-    assert plan["units"] >= 2 and plan["cautious"]["units"] >= plan["units"]
+    assert plan["cautious"]["units"] >= plan["units"] >= 8, "what the analysis decides with"
+
+
+def test_pieces_of_one_clip_are_one_clip(call: Call, tmp_path: Path) -> None:  # noqa: F811
+    out, html = tmp_path / "out", tmp_path / "report.html"
+    assert call("ab", "run", experiment(tmp_path), "--output", out, "--quiet").code == 0
+    text = call("ab", "analyze", out, "--html", html).out
+    first = "Not enough clips: 1 clip per arm; at least 8 are needed to say anything."
+    assert text.splitlines()[0] == first and first in html.read_text(encoding="utf-8")
+    assert "data:video/mp4;base64," in html.read_text(encoding="utf-8")
+    assert "Each clip's value is the mean over its pieces" in text
+    outcome = call("ab", "plan", "--pilot", out)
+    assert outcome.code == 2 and "the pilot has 1 clip with mse" in outcome.line
 
 
 def test_calibration_starts_from_the_noise_of_its_pair(call: Call, tmp_path: Path) -> None:  # noqa: F811

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from nc_refiner.experiment.statistics.fixed_horizon import per_clip
 from nc_refiner.sweeps import mean_interval, paired_difference
@@ -25,8 +26,8 @@ def test_the_mean_lies_in_its_interval(values):
     assert found.mean == pytest.approx(np.mean(values), abs=1e-12) and found.count == len(values)
     if len(values) == 1:
         assert found.low is None and found.high is None
-    elif found.low is not None:
-        assert min(values) - 1e-9 <= found.low <= found.high <= max(values) + 1e-9
+    else:
+        assert found.low <= found.mean + 1e-9 and found.mean <= found.high + 1e-9
 
 
 def test_intervals_cover():
@@ -72,3 +73,12 @@ def test_pairing_is_what_makes_a_small_gain_visible():
     )
     found = paired_difference(table, "mse", arm("x"), arm("base"))
     assert found.high < 0 and found.below == 12
+
+
+@pytest.mark.parametrize("count", [2, 8, 49, 50, 200])
+def test_small_samples_have_students_interval(count):
+    values = np.random.default_rng(2).lognormal(0, 1, count)
+    found = mean_interval(values.tolist())
+    half = stats.t.ppf(0.975, count - 1) * values.std(ddof=1) / np.sqrt(count)
+    students = found.low == pytest.approx(values.mean() - half) and found.high == pytest.approx(values.mean() + half)
+    assert students == (count < 50)

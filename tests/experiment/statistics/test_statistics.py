@@ -108,6 +108,8 @@ def test_the_plan_agrees_with_the_textbook_and_with_itself() -> None:
     found = plan(0.5, 1.0)
     assert found.power >= 0.8 > plan(0.5, 1.0, units=found.units - 1).power
     assert plan(0.5, 1.0, sequential=True).units > found.units
+    for design in ({}, {"sequential": True}, {"paired": False}):
+        assert plan(100.0, 1.0, **design).units >= 8 and plan(100.0, 1.0, units=7, **design).power == 0
     with pytest.raises(ValueError, match="other than 0"):
         plan(0.0, 1.0)
 

@@ -25,9 +25,10 @@ from hypothesis.stateful import (
 from sqlalchemy import event, func, select, text
 
 from nc_refiner.experiment.store import Store, open_store
+from nc_refiner.experiment.store.encoding import replayed
 from nc_refiner.experiment.store.events import Assignment
 from nc_refiner.experiment.store.recorder import Recorder
-from nc_refiner.experiment.store.records import Outcome, RequestRecord, replayed
+from nc_refiner.experiment.store.records import Outcome, RequestRecord
 from nc_refiner.experiment.store.schema import TABLES, dead_letters
 
 VALUES = st.sampled_from([0, 1.5, -3, 2**63, -(2**63) - 1, float("nan"), float("inf"), 10**4000, "x", None, b"\xff"])

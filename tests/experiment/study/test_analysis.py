@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -61,7 +62,7 @@ def test_two_raters_by_hand():
     # Left: consistency rater 0 on 2, rater 1 on items 2 only (item 0 went right): 1; quality 2 + 2; texture 8.
     assert (found.left.count, found.left.total) == (2 + 1 + 4 + 8, 24)
     assert found.seconds == 2 and found.raters == {"r0": 4, "r1": 4}
-    assert conclusions(found)[0]["decision"] == "not enough data" and "2 raters on 4 items" in "\n".join(
+    assert conclusions(found)[0]["decision"] == "not enough data" and "2 raters on 4 clips" in "\n".join(
         as_lines(found)
     )
 
@@ -127,3 +128,19 @@ def test_clustered_needs_two_of_each_and_holds_the_share():
     assert clustered([("a", "p", True), ("b", "p", True)]) is None
     found = clustered([(r, i, r != "a" or i != "p") for r in "abcdefgh" for i in "pqrstuvw"])
     assert found.low <= 63 / 64 <= found.high and found.p < 0.001
+
+
+def test_pieces_of_one_clip_prefer_nothing():
+    """Eight raters of one mind over eight pieces of one clip."""
+    votes = [
+        replace(vote(rater, item, question, True, item % 2 == 0), clip="camel")
+        for rater in range(8)
+        for item in range(8)
+        for question in ("consistency", "quality", "texture")
+    ]
+    found = analyze_votes(study_of(8), votes)
+    assert {p.verdict for p in found.preferences} == {"too few"}
+    first = next(iter(as_lines(found)))
+    assert first.startswith("Not enough clips to tell nc from sdedit: 8 raters on 1 clip")
+    apart = [replace(v, clip=v.pair) for v in votes]
+    assert {p.verdict for p in analyze_votes(study_of(8), apart).preferences} == {"arm"}
