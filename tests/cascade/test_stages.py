@@ -284,9 +284,7 @@ def test_a_program_that_prints_without_end_is_not_read_whole(tmp_path):
 
     from nc_refiner.cascade.stages.command import _run
 
-    script = (
-        "import sys\nfor _ in range(3000): sys.stdout.write('x' * 100_000)\nprint('the end')\nsys.exit(3)"
-    )
+    script = "import sys\nfor _ in range(3000): sys.stdout.write('x' * 100_000)\nprint('the end')\nsys.exit(3)"
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(RuntimeError, match=r"failed with code 3: x+the end"):
         _run([sys.executable, "-c", script], 100, tmp_path / "log")
