@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -70,6 +72,12 @@ def _columns(rows: Sequence[Row]) -> list[str]:
     return [name for name in known if any(row.get(name) is not None for row in rows)]
 
 
+def escaped(text: object) -> str:
+    """`text` as it stands, whatever it holds: a name of a file is no markup."""
+    plain = html.escape(" ".join(str(text).split()), quote=False)
+    return re.sub(r"([\\`*_\[\]|#~])", r"\\\1", plain)
+
+
 def table(header: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
     """Lines of a Markdown table, and an empty one."""
     lines = [header, ["---"] * len(header), *body]
@@ -82,8 +90,8 @@ def markdown(rows: Sequence[Row], title: str, figures: Sequence[str] = ()) -> st
     seeds = sorted({row["seed"] for row in rows if row["seed"] is not None})
     columns = _columns(rows)
     means = [name for name in columns if name != "psnr_to_original"]
-    lines = [f"# {title}", ""]
-    lines += [f"Clips: {len(clips)} ({', '.join(clips)}). Seeds: {', '.join(map(str, seeds))}.", ""]
+    lines = [f"# {escaped(title)}", ""]
+    lines += [f"Clips: {len(clips)} ({', '.join(map(escaped, clips))}). Seeds: {', '.join(map(str, seeds))}.", ""]
     if len(clips) > 1:
         lines += [
             "In brackets: 95 % intervals, BCa bootstrap over clips (a clip's value is the mean of its seeds).",
@@ -94,7 +102,7 @@ def markdown(rows: Sequence[Row], title: str, figures: Sequence[str] = ()) -> st
     if "psnr_to_original" in columns:
         means = ["psnr_to_original", *means]
     for refiner, strength in groups_of(rows):
-        lines += [f"## {refiner}, strength {strength:g}", ""]
+        lines += [f"## {escaped(refiner)}, strength {strength:g}", ""]
         labels = labels_of(rows, refiner, strength)
         body, differences = [], []
         for label in labels:
@@ -127,7 +135,7 @@ def _matches(rows: Sequence[Row]) -> list[str]:
     """What strength each clip was matched at, and how well."""
     body = [
         [
-            row["clip"],
+            escaped(row["clip"]),
             row["label"],
             str(row["seed"]),
             f"{row['matched_strength']:.3f}",

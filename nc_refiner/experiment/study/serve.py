@@ -13,6 +13,7 @@ from pathlib import Path
 from ...evaluation.extras import load
 from ..store import open_store
 from .clips import read_material
+from .patience import CONNECTIONS, SECONDS, impatient
 from .playable import Playable, playable
 
 __all__ = ["DATABASE", "Served", "is_loopback", "serve"]
@@ -87,6 +88,8 @@ def serve(
                 server_header=False,
                 proxy_headers=False,
                 timeout_graceful_shutdown=3,
+                http=impatient(SECONDS),
+                limit_concurrency=CONNECTIONS,
             )
             if ready is not None:
                 urls = tuple(f"http://{_bracketed(shown)}:{chosen}/" for shown in _shown(host, hosts))

@@ -106,3 +106,11 @@ def test_the_report_says_what_the_rows_say(whole):
     assert "Clips: 2 (a, b)" in text and "![a](a.png)" in text and "Matched strengths" in text
     alone = markdown([row for row in whole if row["clip"] == "a"], "Sweep x")
     assert "there is no interval" in alone and " [" not in alone.partition("## ")[2]
+
+
+def test_names_of_files_are_no_markup_in_the_report():
+    name = "<img src=x onerror=alert(1)>|a](b)`c"
+    row = {"refiner": "r", "clip": name, "label": "SDEdit", "method": "sdedit", "strength": 0.5, "seed": 0, "mse": 1.0}
+    text = markdown([{**row, "evaluations": 1}], "<b>Sweep</b>")
+    assert "<img" not in text and "<b>" not in text
+    assert "&lt;img src=x onerror=alert(1)&gt;\\|a\\](b)\\`c" in text
