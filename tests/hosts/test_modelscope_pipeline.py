@@ -234,10 +234,13 @@ def test_without_ffmpeg_it_says_so_before_the_work(tiny, source, tmp_path, monke
     assert counted.count == 0
 
 
-def test_a_video_that_was_not_written_is_an_error(tiny, source, tmp_path, ffmpeg):
+def test_a_video_that_was_not_written_is_an_error(tiny, source, tmp_path, monkeypatch):
+    (tmp_path / "ffmpeg").write_text("#!/bin/sh\n", encoding="utf-8")  # succeeds and writes nothing
+    (tmp_path / "ffmpeg").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     twin = nc_refiner.wrap(tiny.pipe, iterations=0)
     with pytest.raises(RuntimeError, match="wrote no video"):
-        twin({"video_path": str(source)}, output_video=str(tmp_path / "absent" / "out.mp4"))
+        twin({"video_path": str(source)}, output_video=str(tmp_path / "out.mp4"))
 
 
 def test_half_precision_on_a_cpu_is_refused(tiny):

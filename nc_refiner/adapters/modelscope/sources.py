@@ -10,7 +10,7 @@ import torch
 
 from ...clip import VideoClip
 from ..runtime import drawing_from
-from .attention import working_attention
+from .attention import use_sdpa_where_needed, working_attention
 from .loading import build_pipeline, dtype_for
 
 __all__ = ["ImageToVideo", "TextToVideo"]
@@ -41,6 +41,8 @@ class _Source:
         if dtype is not None:
             network.to(dtype_for(next(network.parameters()).device, dtype))
         self._network = network
+        if pipe is None:
+            use_sdpa_where_needed(network)  # built here, and nobody else's
 
     def _sample(self, asked: Any, prompt: str | None, seed: int) -> VideoClip:
         """What the pipeline makes of `asked`, `(1, 3, F, H, W)` in about [-1, 1], as a clip."""
