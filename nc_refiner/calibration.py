@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
@@ -23,7 +23,8 @@ class NoiseCalibration:
 
     Attributes:
         iterations: N ≥ 0; 1 to 3 recommended, 0 is plain SDEdit, about 10 over-sharpens.
-        cutoff: threshold frequency ν in [0, 1] of Nyquist; 1 is the whole band, 0 none of it (plain SDEdit).
+        cutoff: threshold frequency ν in [0, 1] of Nyquist; 1 is the whole band, 0 none of it (plain SDEdit). None is
+            the host's own default, which is 1 for all but the embedded refiner, and 1 where no host is known.
         guidance_scale: guidance while calibrating, ≥ 0; None is the host's own, 1.0 is conditional only.
         reuse_prediction: the last prediction serves the first denoising step, which saves one evaluation.
         tolerance: stop early once the content loss is below it (> 0); None never stops early.
@@ -32,7 +33,7 @@ class NoiseCalibration:
     """
 
     iterations: int = 3
-    cutoff: float = 1.0
+    cutoff: float | None = None
     guidance_scale: float | None = None
     reuse_prediction: bool = False
     tolerance: float | None = None
@@ -43,12 +44,16 @@ class NoiseCalibration:
             raise ValueError(
                 f"iterations is {self.iterations!r}; it must be a whole number of at least 0 (usual: 1 to 3)"
             )
-        if not 0 <= self.cutoff <= 1:
+        if self.cutoff is not None and not 0 <= self.cutoff <= 1:
             raise ValueError(f"cutoff is {self.cutoff}; it must lie in [0, 1] (a fraction of the Nyquist frequency)")
         if scale is not None and not (math.isfinite(scale) and scale >= 0):
             raise ValueError(f"guidance_scale is {scale}; it must be a number of at least 0, or None")
         if tolerance is not None and not tolerance > 0:
             raise ValueError(f"tolerance is {tolerance}; it must be above 0, or None to never stop early")
+
+    def resolved(self, cutoff: float) -> NoiseCalibration:
+        """The same with every default filled in; `cutoff` is the host's own."""
+        return self if self.cutoff is not None else replace(self, cutoff=cutoff)
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,7 @@ def calibration_steps(
     """
     if x_t.shape != reference.shape:
         raise ValueError(f"x_t is {tuple(x_t.shape)} but the reference is {tuple(reference.shape)}; they must match")
-    low_pass = LowPass(x_t.shape[-2], x_t.shape[-1], config.cutoff)
+    low_pass = LowPass(x_t.shape[-2], x_t.shape[-1], 1.0 if config.cutoff is None else config.cutoff)
     if config.iterations == 0 or low_pass.empty:
         return Calibrated(x_t, CalibrationTrace())
     if level.alpha < 1e-6:

@@ -94,7 +94,8 @@ class Refinement:
         settings: RefineSettings,
         on_step: Callable[[str], None] | None = None,
     ):
-        self.adapter, self.calibration, self.settings = adapter, calibration, settings
+        self.adapter, self.settings = adapter, settings
+        self.calibration = calibration.resolved(adapter.requirements.default_cutoff)
         self.on_step = on_step or (lambda stage: None)
         self.notes: list[str] = []
         self.seconds: dict[str, float] = {}

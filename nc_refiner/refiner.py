@@ -51,7 +51,7 @@ class CalibratedRefiner:
         defaults: dict[str, Any] | None = None,
     ):
         self.adapter = adapter
-        self.calibration = calibration or NoiseCalibration()
+        self.calibration = (calibration or NoiseCalibration()).resolved(adapter.requirements.default_cutoff)
         self.defaults = dict(defaults or {})
 
     @classmethod

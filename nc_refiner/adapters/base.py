@@ -23,7 +23,7 @@ class Requirements:
         min_frames, max_frames: frames per window; `max_frames = None` is any number.
         size_multiple: height and width must be multiples of these, counted from `size_offset`.
         size_offset: what height and width leave over when divided by `size_multiple`; 0 ≤ offset < multiple.
-        default_strength, default_steps: used where the caller names none.
+        default_strength, default_steps, default_cutoff: used where the caller names none.
         prompt, negative_prompt, guidance: whether the host can use them.
         latent_windows: whether a clip longer than a window may be kept as latents and given to the hooks piece by
             piece: one latent frame per frame, encoded and decoded without regard to its neighbours; `predict_x0` and
@@ -36,6 +36,7 @@ class Requirements:
     size_offset: tuple[int, int] = (0, 0)
     default_strength: float = 0.6
     default_steps: int = 30
+    default_cutoff: float = 1.0
     prompt: bool = True
     negative_prompt: bool = True
     guidance: bool = True

@@ -61,7 +61,7 @@ class BaselineRefiner:
         if method != "input" and adapter.owns_trajectory:
             raise ValueError(f"baselines need an adapter whose loop is run here; {adapter.name} runs its own solver")
         self.adapter, self.method, self.cutoff = adapter, method, cutoff
-        self.calibration = calibration or NoiseCalibration()
+        self.calibration = (calibration or NoiseCalibration()).resolved(adapter.requirements.default_cutoff)
 
     def __call__(self, clip: VideoClip, *, seed: int = 0, **settings: Any) -> RefinedClip:
         """Refine `clip`; `settings` are fields of `RefineSettings`. The receipt's `windows` say what each came to.
@@ -116,7 +116,7 @@ class BaselineRefiner:
         calibrated = calibrate(
             setting.x_t, setting.reference, setting.level, lambda x_t: setting.predict_x0(x_t, first), self.calibration
         )
-        cutoff = self.calibration.cutoff
+        cutoff = self.calibration.cutoff or 0.0
         target = content_loss(setting.denoise(calibrated.x_t, calibrated.x0), setting.reference, cutoff)
         match = matched_sdedit(setting, target, cutoff)
         return match.latents, {

@@ -31,7 +31,7 @@ def refine(
     output: Annotated[Path | None, typer.Argument(metavar="OUTPUT", help="Where to write it (.mp4, or .png).")] = None,
     refiner: Annotated[str | None, _option("Registered refiner (default embedded); see `nc-refiner refiners`.")] = None,
     iterations: Annotated[int | None, _option("Calibration iterations N; 0 is plain SDEdit (default 3).")] = None,
-    cutoff: Annotated[float | None, _option("Threshold frequency, 0 to 1 of Nyquist (default 1).")] = None,
+    cutoff: Annotated[float | None, _option("Threshold frequency, 0 to 1 of Nyquist (default: the refiner's).")] = None,
     strength: Annotated[float | None, _option("Share of the schedule that is run, above 0, at most 1.")] = None,
     start_timestep: Annotated[float | None, _option("Initial timestep, instead of --strength.")] = None,
     num_inference_steps: Annotated[int | None, _option("Steps of the whole schedule (default 30).")] = None,

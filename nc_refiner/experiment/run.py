@@ -198,7 +198,11 @@ class OfflineRun:
 
     def _cutoff(self) -> float:
         """One band for every arm's content loss: the widest that any of them calibrates."""
-        used = [arm.calibration().cutoff for arm in self.config.arms.values() if arm.calibration().iterations]
+        used = []
+        for name, arm in self.config.arms.items():
+            calibration = arm.calibration().resolved(self._adapter(name).requirements.default_cutoff)
+            if calibration.iterations and calibration.cutoff is not None:
+                used.append(calibration.cutoff)
         return max(used, default=1.0)
 
 

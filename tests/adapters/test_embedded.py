@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from nc_refiner import CalibratedRefiner, NoiseCalibration, VideoClip
 from nc_refiner.adapters.embedded import EmbeddedRefiner
 from nc_refiner.adapters.embedded.model import DenoiserConfig, VideoDenoiser
 from nc_refiner.adapters.embedded.weights import DEFAULT_WEIGHTS, load_network, save_network
@@ -147,3 +148,18 @@ def test_weights_of_the_earlier_layout_are_refused_in_words(tmp_path):
 
 def test_the_receipt_says_what_the_latents_are(embedded):
     assert embedded.describe()["latents"] == "pixels"
+
+
+def test_the_adapters_cutoff_is_used_where_none_is_named(embedded):
+    """Resolved once, so that the receipt says what was run; what is named stays."""
+    default = embedded.requirements.default_cutoff
+    assert 0 < default < 1
+    clip, settings = VideoClip(torch.rand(2, 3, 16, 16)), {"seed": 1, "num_inference_steps": 6}
+    result = CalibratedRefiner(embedded)(clip, **settings)
+    named = CalibratedRefiner(embedded, NoiseCalibration(cutoff=default))(clip, **settings)
+    assert result.receipt["calibration"]["cutoff"] == default
+    assert torch.equal(result.clip.frames, named.clip.frames)
+    whole = CalibratedRefiner(embedded, NoiseCalibration(cutoff=1.0))(clip, **settings)
+    assert whole.receipt["calibration"]["cutoff"] == 1.0
+    assert not torch.equal(result.clip.frames, whole.clip.frames)
+    assert CalibratedRefiner(embedded).with_calibration(iterations=1).calibration.cutoff == default

@@ -22,7 +22,7 @@ COARSE_PACKING = 4
 """The helper's first level; every further level halves again."""
 PIXEL_GAIN = 0.25
 """One unit of the latents, in pixels of [0, 1]: latents are 4·pixel − 2."""
-OWN_ERROR = 1.5 / 255
+OWN_ERROR = 0.5 / 255
 """About the error of the trunk's estimate where there is hardly any noise, in pixels. Where the noise is below it, the
 noisy picture is the better estimate; the two are averaged by their variances."""
 LOWEST_ALPHA = 0.3

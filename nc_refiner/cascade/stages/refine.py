@@ -90,7 +90,7 @@ class NCOptions(RefineOptions):
 
     type: Literal["nc"] = "nc"
     iterations: int = Field(3, ge=0, le=100)
-    cutoff: float = Field(1.0, ge=0, le=1)
+    cutoff: Annotated[float, Field(ge=0, le=1)] | None = None
     calibration_guidance_scale: Scale | None = None
     reuse_prediction: bool = False
     tolerance: Annotated[float, Field(gt=0)] | None = None
