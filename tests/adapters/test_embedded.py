@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -163,3 +164,19 @@ def test_the_adapters_cutoff_is_used_where_none_is_named(embedded):
     assert whole.receipt["calibration"]["cutoff"] == 1.0
     assert not torch.equal(result.clip.frames, whole.clip.frames)
     assert CalibratedRefiner(embedded).with_calibration(iterations=1).calibration.cutoff == default
+
+
+def test_where_there_is_little_noise_neighbours_count_less():
+    """At σ = gate half of what the neighbours say counts, next to nothing far below; older weights have no gate."""
+    x = torch.randn((1, 3, 3, 16, 16), generator=torch.Generator().manual_seed(0))
+    moved = torch.cat([x[:, :, :2], x[:, :, 2:] + 1], dim=2)
+    network = grown(VideoDenoiser(TINY))
+
+    def heard(gate, phase):
+        network.config = replace(TINY, gate=gate)
+        return float((network(moved, torch.tensor([phase])) - network(x, torch.tensor([phase])))[:, :, 1].norm())
+
+    assert heard(8.0, 0.01) < 0.2 * heard(0.0, 0.01)
+    assert heard(8.0, 0.6) > 0.8 * heard(0.0, 0.6) > 0
+    stored = {name: value for name, value in TINY.as_dict().items() if name != "gate"}
+    assert DenoiserConfig.from_dict(stored).gate == 0
