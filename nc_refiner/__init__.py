@@ -3,8 +3,8 @@
 Names are loaded when first used, so that `import nc_refiner` itself costs nothing.
 
 >>> import nc_refiner
->>> nc_refiner.NoiseCalibration(iterations=2).cutoff
-1.0
+>>> nc_refiner.NoiseCalibration(iterations=2, cutoff=0.5).cutoff
+0.5
 """
 
 from importlib import import_module

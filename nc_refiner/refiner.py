@@ -39,7 +39,8 @@ class CalibratedRefiner:
 
     Args:
         adapter: the host.
-        calibration: how to calibrate; default `NoiseCalibration()`. `iterations = 0` is plain SDEdit.
+        calibration: how to calibrate; default `NoiseCalibration()` with the adapter's own cutoff. `iterations = 0` is
+            plain SDEdit.
         defaults: fields of `RefineSettings` used where a call does not give them.
 
     Example:
@@ -57,7 +58,7 @@ class CalibratedRefiner:
         defaults: dict[str, Any] | None = None,
     ):
         self.adapter = adapter
-        self.calibration = calibration or NoiseCalibration()
+        self.calibration = calibration or NoiseCalibration(cutoff=adapter.requirements.default_cutoff)
         self.defaults = dict(defaults or {})
 
     @classmethod
@@ -67,7 +68,8 @@ class CalibratedRefiner:
         Raises:
             KeyError: unknown name. TypeError, ValueError: unknown or out-of-range options.
         """
-        return cls(create(name, **(adapter or {})), NoiseCalibration(**calibration))
+        built = create(name, **(adapter or {}))
+        return cls(built, NoiseCalibration(**{"cutoff": built.requirements.default_cutoff, **calibration}))
 
     @classmethod
     def from_pipe(cls, pipe: Any, call: dict[str, Any] | None = None, **calibration: Any) -> CalibratedRefiner:
@@ -125,7 +127,7 @@ class CalibratedRefiner:
             adapter = create(backbone.adapter, **backbone.options)
         except TypeError as error:
             raise ValueError(f"backbone {backbone.adapter!r} cannot be built from these options: {error}") from error
-        return cls(adapter, description.calibration(), description.settings())
+        return cls(adapter, description.calibration(adapter.requirements.default_cutoff), description.settings())
 
     def with_calibration(self, **changes: Any) -> CalibratedRefiner:
         """The same adapter under a changed calibration, for example `iterations=0` as the control of a comparison."""

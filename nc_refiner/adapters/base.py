@@ -26,7 +26,7 @@ class Requirements:
         size_offset: what height and width leave over when divided by `size_multiple`; 0 ≤ offset < multiple.
         min_size, max_size: least and greatest height and width, both of a size that fits; the same for a host of one
             size. Smaller clips are padded, larger ones refused; `max_size = None` is any.
-        default_strength, default_steps: used where the caller names none.
+        default_strength, default_steps, default_cutoff: used where the caller names none.
         prompt, negative_prompt, guidance: whether the host can use them. An adapter that has no `condition` of its own
             takes no prompt, whatever stands here.
         latent_windows: whether a clip longer than a window may be kept as latents and given to the hooks piece by
@@ -42,6 +42,7 @@ class Requirements:
     max_size: tuple[int, int] | None = None
     default_strength: float = 0.6
     default_steps: int = 30
+    default_cutoff: float = 1.0
     prompt: bool = True
     negative_prompt: bool = True
     guidance: bool = True

@@ -63,7 +63,7 @@ class BaselineRefiner:
         if method != "input" and adapter.owns_trajectory:
             raise ValueError(f"baselines need an adapter whose loop is run here; {adapter.name} runs its own solver")
         self.adapter, self.method, self.cutoff = adapter, method, cutoff
-        self.calibration = calibration or NoiseCalibration()
+        self.calibration = calibration or NoiseCalibration(cutoff=adapter.requirements.default_cutoff)
 
     def __call__(self, clip: VideoClip, *, seed: int = 0, **settings: Any) -> RefinedClip:
         """Refine `clip`; `settings` are fields of `RefineSettings`. The receipt's `windows` say what each came to.

@@ -105,6 +105,7 @@ def _request(described: dict[str, Any], settings: dict[str, Any], reading: dict[
     return RefineRequest(
         calibration=NoiseCalibration(**calibration_fields(described)),
         settings=RefineSettings(**chosen, **settings),
+        own_cutoff="cutoff" not in described,
         **reading,
     )
 

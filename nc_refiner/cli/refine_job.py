@@ -79,6 +79,8 @@ class RefineJob:
             fps = self._frame_rate(reader.info, sidecar)
             original = self._original(stack, reader)
             adapter = self._adapter()
+            if self.request.own_cutoff:
+                calibration = replace(calibration, cutoff=adapter.requirements.default_cutoff)
             runs = {"calibrated": Refinement(adapter, calibration, settings)}
             if self.compare:
                 runs = {"sdedit": Refinement(adapter, replace(calibration, iterations=0), settings), **runs}

@@ -108,7 +108,7 @@ class SDEditDescription(Options):
         found = {name: getattr(self, name) for name in names if name in type(self).model_fields}
         return {name: value for name, value in found.items() if value is not None}
 
-    def calibration(self) -> NoiseCalibration:
+    def calibration(self, default_cutoff: float = 1.0) -> NoiseCalibration:
         """How the noise is calibrated: not at all."""
         from ..calibration import NoiseCalibration
 
@@ -119,7 +119,9 @@ class RefinerDescription(SDEditDescription):
     """How a clip is refined and its noise calibrated; the calibration's fields as in `NoiseCalibration`."""
 
     iterations: int = Field(3, ge=0, le=100, description="Calibration iterations N; 0 is plain SDEdit.")
-    cutoff: float = Field(1.0, ge=0, le=1, description="Threshold frequency, 0 to 1 of Nyquist.")
+    cutoff: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        None, description="Threshold frequency, 0 to 1 of Nyquist (default: the refiner's)."
+    )
     calibration_guidance_scale: Scale | None = Field(
         None, description="Guidance while calibrating (default: the refiner's); 1 is conditional only, half the cost."
     )
@@ -130,11 +132,12 @@ class RefinerDescription(SDEditDescription):
         None, description="Stop calibrating once the content loss is below this."
     )
 
-    def calibration(self) -> NoiseCalibration:
-        """How the noise is calibrated."""
+    def calibration(self, default_cutoff: float = 1.0) -> NoiseCalibration:
+        """How the noise is calibrated; `default_cutoff` is the adapter's, for where none is named."""
         from ..calibration import NoiseCalibration
 
-        return NoiseCalibration(**calibration_fields(self.model_dump()))
+        given = calibration_fields(self.model_dump())
+        return NoiseCalibration(**{**given, "cutoff": default_cutoff if given["cutoff"] is None else given["cutoff"]})
 
 
 def calibration_fields(values: dict[str, Any]) -> dict[str, Any]:

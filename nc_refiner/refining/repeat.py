@@ -21,6 +21,7 @@ class RefineRequest:
     Attributes:
         refiner: registered name of the adapter.
         calibration, settings: how it runs.
+        own_cutoff: nobody named a cutoff, so that the adapter's own takes the place of the calibration's.
         max_frames, height: how the input is read; None: as it is.
         receipt: of the run that is repeated; None for a fresh one.
     """
@@ -31,6 +32,7 @@ class RefineRequest:
     max_frames: int | None = None
     height: int | None = None
     receipt: Receipt | None = None
+    own_cutoff: bool = False
 
 
 def repeat(path: Path) -> RefineRequest:

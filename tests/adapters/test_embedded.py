@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from nc_refiner import CalibratedRefiner, NoiseCalibration, VideoClip
 from nc_refiner.adapters.embedded import EmbeddedRefiner
 from nc_refiner.adapters.embedded.model import DenoiserConfig, VideoDenoiser
 from nc_refiner.adapters.embedded.weights import DEFAULT_WEIGHTS, load_network, save_network
@@ -147,3 +149,34 @@ def test_weights_of_the_earlier_layout_are_refused_in_words(tmp_path):
 
 def test_the_receipt_says_what_the_latents_are(embedded):
     assert embedded.describe()["latents"] == "pixels"
+
+
+def test_the_adapters_cutoff_is_used_where_none_is_named(embedded):
+    """Resolved once, so that the receipt says what was run; what is named stays."""
+    default = embedded.requirements.default_cutoff
+    assert 0 < default < 1
+    clip, settings = VideoClip(torch.rand(2, 3, 16, 16)), {"seed": 1, "num_inference_steps": 6}
+    result = CalibratedRefiner(embedded)(clip, **settings)
+    named = CalibratedRefiner(embedded, NoiseCalibration(cutoff=default))(clip, **settings)
+    assert result.receipt["calibration"]["cutoff"] == default
+    assert torch.equal(result.clip.frames, named.clip.frames)
+    whole = CalibratedRefiner(embedded, NoiseCalibration(cutoff=1.0))(clip, **settings)
+    assert whole.receipt["calibration"]["cutoff"] == 1.0
+    assert not torch.equal(result.clip.frames, whole.clip.frames)
+    assert CalibratedRefiner(embedded).with_calibration(iterations=1).calibration.cutoff == default
+
+
+def test_where_there_is_little_noise_neighbours_count_less():
+    """At σ = gate half of what the neighbours say counts, next to nothing far below; older weights have no gate."""
+    x = torch.randn((1, 3, 3, 16, 16), generator=torch.Generator().manual_seed(0))
+    moved = torch.cat([x[:, :, :2], x[:, :, 2:] + 1], dim=2)
+    network = grown(VideoDenoiser(TINY))
+
+    def heard(gate, phase):
+        network.config = replace(TINY, gate=gate)
+        return float((network(moved, torch.tensor([phase])) - network(x, torch.tensor([phase])))[:, :, 1].norm())
+
+    assert heard(8.0, 0.01) < 0.2 * heard(0.0, 0.01)
+    assert heard(8.0, 0.6) > 0.8 * heard(0.0, 0.6) > 0
+    stored = {name: value for name, value in TINY.as_dict().items() if name != "gate"}
+    assert DenoiserConfig.from_dict(stored).gate == 0

@@ -104,11 +104,11 @@ def test_every_baseline_refines_a_clip(embedded, method, global_rng_untouched):
 def test_the_matched_rival_keeps_as_much_content(embedded):
     clip = VideoClip(textured(2, 32, 48))
     settings = {"seed": 1, "strength": 0.45, "num_inference_steps": 12}
-    rival = BaselineRefiner(embedded, "matched_sdedit", calibration=NoiseCalibration(3))(clip, **settings)
+    rival = BaselineRefiner(embedded, "matched_sdedit", calibration=NoiseCalibration(3, 1.0))(clip, **settings)
     (window,) = rival.receipt["windows"]
     assert window["content_loss"] == pytest.approx(window["target_content_loss"], rel=0.1)
     assert window["strength"] < 0.45
-    calibrated = CalibratedRefiner(embedded, NoiseCalibration(3))(clip, **settings)
+    calibrated = CalibratedRefiner(embedded, NoiseCalibration(3, 1.0))(clip, **settings)
     reference = embedded.encode(clip.frames)
     assert content_loss(embedded.encode(calibrated.clip.frames), reference, 1.0) == pytest.approx(
         window["target_content_loss"], rel=0.02

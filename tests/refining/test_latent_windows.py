@@ -177,7 +177,7 @@ def by_hand(adapter, clip: VideoClip, seed: int, iterations: int) -> Tensor:
 
 @pytest.mark.parametrize("iterations", [0, 2])
 def test_the_whole_clip_is_calibrated_and_every_step_is_blended(embedded, clip, iterations, global_rng_untouched):
-    refiner = CalibratedRefiner(embedded, NoiseCalibration(iterations=iterations))
+    refiner = CalibratedRefiner(embedded, NoiseCalibration(iterations=iterations, cutoff=1.0))
     result = refiner(clip, seed=3, **SETTINGS, **WINDOWED)
     assert torch.allclose(result.clip.frames, by_hand(embedded, clip, 3, iterations), atol=2e-5)
     assert result.receipt["evaluations"] == {"calibration": 3 * iterations, "denoising": 3 * STEPS}

@@ -212,3 +212,8 @@ def test_a_tiny_run_writes_everything(tmp_path, monkeypatch):
     for claim in results["claims"]:
         assert f"| {claim['setting']} | **{claim['verdict']}** | {claim['found']} |" in page
     assert (tmp_path / "docs/reproduction/rows.parquet").is_file()
+
+
+def test_the_default_plan_runs_at_the_models_own_default(embedded):
+    needs = embedded.requirements
+    assert (DEFAULT_STRENGTH, PLANS["default"].num_inference_steps) == (needs.default_strength, needs.default_steps)

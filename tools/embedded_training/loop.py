@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -62,7 +62,7 @@ class TrainingConfig:
     focus: float = 0.9
     tail: float = 0.5
     stills: float = 0.05
-    weights: tuple[float, float, float] = (0.45, 0.2, 0.35)
+    weights: tuple[float, float, float] = (0.35, 0.25, 0.4)
     seed: int = 0
     network: DenoiserConfig = field(default_factory=DenoiserConfig)
 
@@ -83,8 +83,10 @@ def initial_network(config: DenoiserConfig, start: Path | None) -> VideoDenoiser
         return VideoDenoiser(config)
     if start.suffix == ".safetensors":
         network = load_network(start)
-        if network.config != config:
+        # The gate holds no weights: a run may set another.
+        if replace(network.config, gate=config.gate) != config:
             raise ValueError(f"{start} holds a network of shape {network.config}, this run wants {config}")
+        network.config = config
         return network.train().requires_grad_(True)
     return load_ffdnet(start, config)
 

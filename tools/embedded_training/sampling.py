@@ -59,9 +59,11 @@ class ClipSampler:
         self.generator.manual_seed(self.seed * 1_000_003 + number)
         clips = []
         for _ in range(count):
-            # Of two candidates the one with more detail: much of any film is sky, wall or out of focus, and a
-            # model fed mostly that learns to leave soft pictures soft.
-            clip = max(self._candidate(), self._candidate(), key=_detail)
+            # Half of the time the one of two candidates with more detail: much of any film is sky, wall or out of
+            # focus, and a model fed mostly that learns to leave soft pictures soft. Not always, or it forgets them.
+            clip = self._candidate()
+            if self._uniform(0, 1) < 0.5:
+                clip = max(clip, self._candidate(), key=_detail)
             if self._uniform(0, 1) < 0.5:
                 clip = clip.flip(-1)
             if self._uniform(0, 1) < 0.5:

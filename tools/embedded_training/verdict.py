@@ -43,10 +43,8 @@ def means(rows: list[Row]) -> dict[str, dict[str, float]]:
     """Averages over clips, of the figures every clip has; spatial frequency as a ratio to the original's own."""
     found: dict[str, dict[str, float]] = {}
     for name in ("original", *NAMES):
-        if name not in rows[0]:
-            continue
         for figure in FIGURES:
-            if figure in rows[0][name]:
+            if figure in rows[0].get(name, {}):
                 values = [row[name][figure] / (row["original"]["sf"] if figure == "sf" else 1) for row in rows]
                 found.setdefault(name, {})[figure] = statistics.fmean(values)
     return found

@@ -22,13 +22,13 @@ __all__ = [
     "evaluation_clips",
 ]
 
-DEFAULT_STRENGTH, PAPER_STRENGTH = 0.45, 0.6
+DEFAULT_STRENGTH, PAPER_STRENGTH = 0.4, 0.6
 PAPER_STRENGTHS = (0.5, 0.6, 0.7)
 GRID_CUTOFFS = (0.0, 0.3, 0.5, 0.7, 1.0)
 TABLE_1 = (0, 1, 2, 3, 10)
 
 PLANS = {
-    # 13 of the 30 steps that are the model's default.
+    # 12 of the 30 steps that are the model's default.
     "default": SweepPlan(
         iterations=TABLE_1,
         strengths=(DEFAULT_STRENGTH,),

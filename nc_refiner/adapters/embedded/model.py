@@ -22,7 +22,7 @@ COARSE_PACKING = 4
 """The helper's first level; every further level halves again."""
 PIXEL_GAIN = 0.25
 """One unit of the latents, in pixels of [0, 1]: latents are 4·pixel − 2."""
-OWN_ERROR = 1.5 / 255
+OWN_ERROR = 0.5 / 255
 """About the error of the trunk's estimate where there is hardly any noise, in pixels. Where the noise is below it, the
 noisy picture is the better estimate; the two are averaged by their variances."""
 LOWEST_ALPHA = 0.3
@@ -41,6 +41,8 @@ class DenoiserConfig:
         blocks: its residual blocks at each level, on the way down and again on the way up.
         embedding: width of the noise-level embedding.
         shift_fraction: share of a block's channels that comes from each neighbouring frame.
+        gate: σ (of 255, on pixels) at which mixing and helper count half, and less below it: where there is little
+            noise the single frame says nearly everything. 0 counts them in full everywhere.
     """
 
     width: int = 96
@@ -51,6 +53,7 @@ class DenoiserConfig:
     blocks: tuple[int, ...] = (2, 2)
     embedding: int = 128
     shift_fraction: float = 0.25
+    gate: float = 8.0
 
     @property
     def stride(self) -> int:
@@ -65,7 +68,8 @@ class DenoiserConfig:
     def from_dict(cls, stored: dict[str, Any]) -> DenoiserConfig:
         """The config that `as_dict` wrote; TypeError on unknown keys."""
         fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}
-        return cls(**fields)
+        # Weights from before there was a gate do not name it.
+        return cls(**{"gate": 0.0, **fields})
 
 
 class _PixelNorm(nn.Module):
@@ -99,13 +103,13 @@ class _Mix(nn.Module):
         self.mix = nn.Conv2d(channels, 2 * channels, 1, bias=False)
         nn.init.zeros_(self.mix.weight)
 
-    def forward(self, x: Tensor, frames: int) -> Tensor:
+    def forward(self, x: Tensor, frames: int, weight: Tensor) -> Tensor:
         if frames == 1:
             return x
         onward, back = self.mix(x).unflatten(0, (-1, frames)).chunk(2, dim=2)
         still = (0,) * 6
         moved = F.pad(onward[:, :-1], (*still, 1, 0)) + F.pad(back[:, 1:], (*still, 0, 1))
-        return x + moved.flatten(0, 1)
+        return x + moved.flatten(0, 1) * weight.to(moved.dtype)
 
 
 class _Block(nn.Module):
@@ -228,14 +232,16 @@ class VideoDenoiser(nn.Module):
         help_ = dict(
             zip(self.config.help_after, self.helper(pixels, spread, angle * (2 / math.pi), frames), strict=True)
         )
+        weight = (spread**2 / (spread**2 + (self.config.gate / 255) ** 2).clamp_min(1e-12)).to(pixels.dtype)
+        weight = weight[:, None, None, None]
         h = F.pixel_unshuffle(pixels, PACKING)
         h = torch.cat([h, _plane(spread, h)], dim=1)
         for layer, convolution in enumerate(self.trunk[:-1], start=1):
             h = F.relu(convolution(h), inplace=True)
             if str(layer) in self.mix:
-                h = self.mix[str(layer)](h, frames)
+                h = self.mix[str(layer)](h, frames, weight)
             if layer in help_:
-                h = h + help_[layer]
+                h = h + help_[layer] * weight.to(h.dtype)
         # The last layer writes pixels: half precision would leave steps of 1/256 in them.
         last = cast(nn.Conv2d, self.trunk[-1])
         with torch.autocast(h.device.type, enabled=False):

@@ -105,7 +105,9 @@ class ABStage(Stage):
             key = name if options.mode == "shadow" else arm.backbone.model_dump_json()
             if key not in built:
                 built[key] = CalibratedRefiner.from_description(arm)
-            arms[name] = CalibratedRefiner(built[key].adapter, arm.calibration(), arm.settings())
+            adapter = built[key].adapter
+            calibration = arm.calibration(adapter.requirements.default_cutoff)
+            arms[name] = CalibratedRefiner(adapter, calibration, arm.settings())
         names = ("weights", "salt", "ramp", "holdout", "holdout_name", "layer", "mode", "store", "switch_file")
         self._ab = ABRefiner(
             arms,

@@ -63,11 +63,12 @@ class ArmBase(_Strict):
         self.settings(RefineSettings(), 0)
         return self
 
-    def calibration(self) -> NoiseCalibration:
-        """How this arm calibrates; `sdedit` is `iterations = 0`."""
+    def calibration(self, default_cutoff: float = 1.0) -> NoiseCalibration:
+        """How this arm calibrates; `sdedit` is `iterations = 0`, `default_cutoff` the adapter's where none is named."""
         if self.refiner == "sdedit":
             return NoiseCalibration(iterations=0)
-        return NoiseCalibration(**calibration_fields(self.model_dump(include=set(CALIBRATION), exclude_none=True)))
+        given = calibration_fields(self.model_dump(include=set(CALIBRATION), exclude_none=True))
+        return NoiseCalibration(**{"cutoff": default_cutoff, **given})
 
     def settings(self, shared: RefineSettings, seed: int) -> RefineSettings:
         """`shared` with what this arm changes, for one seed."""

@@ -309,7 +309,7 @@ class OfflineRun:
         """Refine `clip` with one arm, keep the output where it is to be kept, and measure it."""
         config, adapter, arm = self.config, self._adapter(name), self.config.arms[name]
         settings = arm.settings(config.shared(), _noise_seed(clip.name, seed))
-        run = Refinement(adapter, arm.calibration(), settings)
+        run = Refinement(adapter, arm.calibration(adapter.requirements.default_cutoff), settings)
         output = torch.cat(list(run.run(clip.frames, len(clip.frames))))
         # Compared with the input at the size it was refined at.
         original = None if clip.original is None else resized(clip.original, settings)
@@ -356,7 +356,10 @@ class OfflineRun:
 
     def _cutoff(self) -> float:
         """One band for every arm's content loss: the widest that any of them calibrates."""
-        used = [arm.calibration().cutoff for arm in self.config.arms.values() if arm.calibration().iterations]
+        calibrations = [
+            arm.calibration(self._adapter(name).requirements.default_cutoff) for name, arm in self.config.arms.items()
+        ]
+        used = [calibration.cutoff for calibration in calibrations if calibration.iterations]
         return max(used, default=1.0)
 
 
