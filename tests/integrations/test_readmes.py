@@ -89,7 +89,7 @@ def test_the_readmes_commands_run_from_the_hosts_folder(name: str, host, project
             done = subprocess.run(
                 ["bash", "-c", line],
                 cwd=tmp_path,
-                env={"NC": str(project), "OMP_NUM_THREADS": "1"},
+                env={"NC": str(project), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
                 capture_output=True,
                 text=True,
             )
