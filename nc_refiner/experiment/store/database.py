@@ -90,7 +90,13 @@ class Store:
             # A connection may be to a file that was removed meanwhile; the next attempt begins with fresh ones.
             self.engine.dispose()
             raise
+        # Read again by a connection made now: one from before may be to a file that was removed meanwhile.
+        self.engine.dispose()
+        before = DatabaseFile.at(sqlite_file(self.url))
+        found = self._read_identity()
         self._file = DatabaseFile.at(sqlite_file(self.url))
+        if found != self._identity or self._file.inode != before.inode:
+            raise StoreReplacedError(f"{self.name} was removed or replaced while it was opened")
         self.migrated = True
 
     def _read_identity(self, make: bool = False) -> str | None:
