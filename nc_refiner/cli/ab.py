@@ -10,21 +10,25 @@ import typer
 
 from . import ab_store, ab_study
 from .ab_options import Alpha, Control, Json, check_alpha, directions, numbers, texts
+from .options import PlainCommand, PlainGroup
 from .progress import progress
 
 __all__ = ["ab"]
 
 ab = typer.Typer(
-    name="ab", help="A/B tests of refiners: run, analyze, plan; ask people with study.", no_args_is_help=True
+    cls=PlainGroup,
+    name="ab",
+    help="A/B tests of refiners: run, analyze, plan; ask people with study.",
+    no_args_is_help=True,
 )
-ab.command()(ab_store.migrate)
-ab.command()(ab_store.switch)
-ab.command(name="dead-letters")(ab_store.dead_letters)
-ab.command()(ab_study.study)
-ab.command(name="study-results")(ab_study.study_results)
+ab.command(cls=PlainCommand)(ab_store.migrate)
+ab.command(cls=PlainCommand)(ab_store.switch)
+ab.command(cls=PlainCommand, name="dead-letters")(ab_store.dead_letters)
+ab.command(cls=PlainCommand)(ab_study.study)
+ab.command(cls=PlainCommand, name="study-results")(ab_study.study_results)
 
 
-@ab.command()
+@ab.command(cls=PlainCommand)
 def run(
     experiment: Annotated[Path, typer.Argument(metavar="EXPERIMENT.yaml", help="Arms, clips, seeds, metrics.")],
     output: Annotated[
@@ -55,7 +59,7 @@ def run(
     typer.echo(f"nc-refiner ab analyze {folder} says what they show")
 
 
-@ab.command()
+@ab.command(cls=PlainCommand)
 def analyze(
     place: Annotated[str, typer.Argument(metavar="DIR|DATABASE", help="Folder of `ab run`, or the store's URL.")],
     html: Annotated[Path | None, typer.Option(help="Also write a report, one file that needs nothing else.")] = None,
@@ -66,7 +70,7 @@ def analyze(
         list[str] | None, typer.Option(help="METRIC=LIMIT, e.g. seconds=1.2x or error=0.01; repeatable.")
     ] = None,
     better: Annotated[
-        list[str] | None, typer.Option(help="METRIC=lower|higher|neither, for metrics of your own; repeatable.")
+        list[str] | None, typer.Option(help="METRIC=lower, =higher or =neither, for metrics of your own; repeatable.")
     ] = None,
     smallest_effect: Annotated[
         list[str] | None, typer.Option(help="METRIC=AMOUNT too small to matter; repeatable.")
@@ -119,7 +123,7 @@ def analyze(
         typer.echo(f"report: {html}")
 
 
-@ab.command()
+@ab.command(cls=PlainCommand)
 def plan(
     pilot: Annotated[Path | None, typer.Option(help="Folder of a finished or unfinished `ab run`.")] = None,
     metric: Annotated[str | None, typer.Option(help="Metric of the pilot (default: its primary one).")] = None,

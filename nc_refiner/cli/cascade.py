@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from .interrupts import work_kept
-from .options import flag, option
+from .options import option
 from .progress import progress
 
 __all__ = ["cascade"]
@@ -22,10 +22,10 @@ def cascade(
     overrides: Annotated[list[str] | None, option("Change a value: refiner.iterations=1.", "--set")] = None,
     prompt_file: Annotated[Path | None, option("Prompts, one a line, instead of the config's.")] = None,
     output: Annotated[Path | None, option("Folder for the results, instead of the config's.")] = None,
-    resume: Annotated[bool, flag("Go on with an earlier run; what has changed is made anew.", "--resume")] = False,
+    resume: Annotated[bool, option("Go on with an earlier run; what has changed is made anew.", "--resume")] = False,
     stop_after: Annotated[str | None, option("Last stage to run: base, interpolation or refiner.")] = None,
-    schema: Annotated[bool, flag("Print the JSON Schema of the config and end.", "--schema")] = False,
-    as_json: Annotated[bool, flag("One JSON object on standard output.", "--json")] = False,
+    schema: Annotated[bool, option("Print the JSON Schema of the config and end.", "--schema")] = False,
+    as_json: Annotated[bool, option("One JSON object on standard output.", "--json")] = False,
 ) -> None:
     """Run a cascade: base → interpolation → refiner, for every prompt.
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from ..adapters.registry import available, diagnose
-from .options import flag
+from .options import option
 
 __all__ = ["doctor"]
 
@@ -76,7 +76,7 @@ def examine() -> dict[str, Any]:
 
 
 def doctor(
-    as_json: Annotated[bool, flag("One JSON object on standard output.", "--json")] = False,
+    as_json: Annotated[bool, option("One JSON object on standard output.", "--json")] = False,
 ) -> None:
     """Show what is installed and what each refiner needs; exit code 1 if the default refiner cannot run.
 

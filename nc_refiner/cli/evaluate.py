@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..files import AtomicFile, failures_told
+from .options import option
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,27 +25,23 @@ __all__ = ["evaluate"]
 FORMATS, PAGES = (".json", ".csv"), (".html", ".htm")
 
 
-def _option(text: str, *names: str) -> Any:
-    return typer.Option(*names, help=text, show_default=False)
-
-
 def evaluate(
     reference: Annotated[Path, typer.Argument(metavar="REFERENCE", help="Video, picture, or folder of them.")],
     outputs: Annotated[list[Path], typer.Argument(metavar="OUTPUT…", help="What to compare with it: likewise.")],
-    metrics: Annotated[str | None, _option("Names with commas, or all (default: all that need no weights).")] = None,
-    align: Annotated[str, _option("Compare by index or by time (default auto: see below).")] = "auto",
-    max_frames: Annotated[int | None, _option("Only the first so many frames.")] = None,
-    as_json: Annotated[bool, _option("One JSON object on standard output.", "--json")] = False,
-    as_csv: Annotated[bool, _option("CSV on standard output.", "--csv")] = False,
-    per_frame: Annotated[bool, _option("In JSON: every frame's value too.", "--per-frame")] = False,
-    output: Annotated[Path | None, _option("Also write the numbers to this file, .json or .csv.")] = None,
-    html: Annotated[Path | None, _option("Write a report with players and drift map, one file.")] = None,
-    html_megabytes: Annotated[float, _option("Embed at most so much video in it (default 64).")] = 64.0,
-    clip_weights: Annotated[Path | None, _option("CLIP model's folder, for clip_iqa.")] = None,
-    lpips_weights: Annotated[Path | None, _option("AlexNet's weights, for lpips.")] = None,
-    dover: Annotated[Path | None, _option("Checkout of DOVER with its weights, for dover.")] = None,
-    device: Annotated[str, _option("Torch device of the learned metrics (default cpu).")] = "cpu",
-    overwrite: Annotated[bool, _option("Replace files that exist.", "--overwrite")] = False,
+    metrics: Annotated[str | None, option("Names with commas, or all (default: all that need no weights).")] = None,
+    align: Annotated[str, option("Compare by index or by time (default auto: see below).")] = "auto",
+    max_frames: Annotated[int | None, option("Only the first so many frames.")] = None,
+    as_json: Annotated[bool, option("One JSON object on standard output.", "--json")] = False,
+    as_csv: Annotated[bool, option("CSV on standard output.", "--csv")] = False,
+    per_frame: Annotated[bool, option("In JSON: every frame's value too.", "--per-frame")] = False,
+    output: Annotated[Path | None, option("Also write the numbers to this file, .json or .csv.")] = None,
+    html: Annotated[Path | None, option("Write a report with players and drift map, one file.")] = None,
+    html_megabytes: Annotated[float, option("Embed at most so much video in it (default 64).")] = 64.0,
+    clip_weights: Annotated[Path | None, option("CLIP model's folder, for clip_iqa.")] = None,
+    lpips_weights: Annotated[Path | None, option("AlexNet's weights, for lpips.")] = None,
+    dover: Annotated[Path | None, option("Checkout of DOVER with its weights, for dover.")] = None,
+    device: Annotated[str, option("Torch device of the learned metrics (default cpu).")] = "cpu",
+    overwrite: Annotated[bool, option("Replace files that exist.", "--overwrite")] = False,
 ) -> None:
     """Measure every OUTPUT against REFERENCE: files, or folders whose files are matched by name.
 

@@ -22,7 +22,7 @@ from .cascade import cascade
 from .doctor import doctor
 from .evaluate import evaluate
 from .interrupts import interrupted
-from .options import flag
+from .options import PlainCommand, PlainGroup, option
 from .refine import refine
 from .refiners import refiners
 from .sweep import sweep
@@ -62,12 +62,13 @@ def _guarded(command: Callable[..., None]) -> Callable[..., None]:
 
 app = typer.Typer(
     name="nc-refiner",
+    cls=PlainGroup,
     help="Refine videos with SDEdit models and keep their content: Noise Calibration.",
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 for _command in (refine, cascade, evaluate, sweep, doctor, refiners):
-    app.command()(_guarded(_command))
+    app.command(cls=PlainCommand)(_guarded(_command))
 app.add_typer(ab)
 
 
@@ -79,7 +80,9 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def _root(
-    version: Annotated[bool, flag("Print the version and end.", "--version", callback=_version, is_eager=True)] = False,
+    version: Annotated[
+        bool, option("Print the version and end.", "--version", callback=_version, is_eager=True)
+    ] = False,
 ) -> None:
     """Refine videos with SDEdit models and keep their content: Noise Calibration."""
 

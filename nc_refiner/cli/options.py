@@ -9,20 +9,37 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from ..config.refiner import SDEditDescription
 
-__all__ = ["flag", "option", "with_description"]
+__all__ = ["PlainCommand", "PlainGroup", "option", "with_description"]
+
+
+class PlainCommand(TyperCommand):
+    """A command whose help shows no type beside an option that takes no value."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        return _plain_flags(super().get_params(ctx))
+
+
+class PlainGroup(TyperGroup):
+    """The same for a group of commands."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        return _plain_flags(super().get_params(ctx))
+
+
+def _plain_flags(parameters: list[Any]) -> list[Any]:
+    for parameter in parameters:
+        if getattr(parameter, "is_flag", False) and parameter.metavar is None:
+            parameter.metavar = ""
+    return parameters
 
 
 def option(text: str, *names: str, **more: Any) -> Any:
     """An option with the help `text`; its default stands in the text where it matters."""
     return typer.Option(*names, help=text, **{"show_default": False, **more})
-
-
-def flag(text: str, *names: str, **more: Any) -> Any:
-    """An option that is given or not, and takes no value."""
-    return option(text, *names, metavar="", **more)
 
 
 def with_description(
@@ -60,7 +77,7 @@ def _parameter(model: type[SDEditDescription], name: str) -> inspect.Parameter:
     info = model.model_fields[name]
     text, kind = info.description or "", _plain(info.annotation)
     if kind is bool:
-        annotation: Any = Annotated[bool, flag(text, f"--{name.replace('_', '-')}")]
+        annotation: Any = Annotated[bool, option(text, f"--{name.replace('_', '-')}")]
         return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=annotation)
     if info.default is not None:
         text = f"{text.rstrip('.')} (default {info.default:g})." if kind in (int, float) else text

@@ -14,7 +14,7 @@ import typer
 
 from ..config.refiner import RefinerDescription, calibration_fields
 from ..refining.settings import RefineSettings
-from .options import flag, option, with_description
+from .options import option, with_description
 
 if TYPE_CHECKING:
     from ..refining.repeat import RefineRequest
@@ -38,13 +38,13 @@ def refine(
     height: Annotated[int | None, option("Resize to this height before anything else, in pixels.")] = None,
     device: Annotated[str | None, option("Torch device, for example cuda or cpu.")] = None,
     compare: Annotated[
-        bool, flag("Also run plain SDEdit from the same seed; side-by-side, contact sheet, table.", "--compare")
+        bool, option("Also run plain SDEdit from the same seed; side-by-side, contact sheet, table.", "--compare")
     ] = False,
     original: Annotated[Path | None, option("With --compare: undegraded original; adds the PSNR to it.")] = None,
-    demo: Annotated[bool, flag("--compare on the bundled clip; OUTPUT is optional.", "--demo")] = False,
+    demo: Annotated[bool, option("--compare on the bundled clip; OUTPUT is optional.", "--demo")] = False,
     from_receipt: Annotated[Path | None, option("Repeat the settings of an earlier run's receipt.")] = None,
-    overwrite: Annotated[bool, flag("Replace files that an earlier refine did not write.", "--overwrite")] = False,
-    as_json: Annotated[bool, flag("One JSON object on standard output.", "--json")] = False,
+    overwrite: Annotated[bool, option("Replace files that an earlier refine did not write.", "--overwrite")] = False,
+    as_json: Annotated[bool, option("One JSON object on standard output.", "--json")] = False,
 ) -> None:
     """Refine INPUT into OUTPUT, keeping its content.
 

@@ -8,13 +8,13 @@ from typing import Annotated
 import typer
 
 from ..adapters.registry import available, summary
-from .options import flag
+from .options import option
 
 __all__ = ["refiners"]
 
 
 def refiners(
-    as_json: Annotated[bool, flag("One JSON object on standard output.", "--json")] = False,
+    as_json: Annotated[bool, option("One JSON object on standard output.", "--json")] = False,
 ) -> None:
     """List the registered refiners."""
     found = {name: _summary(name) for name in available()}

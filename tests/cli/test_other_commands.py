@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import nc_refiner
 from nc_refiner.adapters import registry
 from nc_refiner.cli.progress import progress
 
@@ -122,6 +123,9 @@ def test_the_bar_on_a_terminal_goes_with_a_failed_run(
     assert capsys.readouterr().err.endswith(erase_line)
 
 
+COMMANDS = sorted(json.loads((Path(__file__).parents[1] / "pins" / "public.json").read_text("utf-8"))["commands"])
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
     make_video(tmp_path / "in.mp4", moving(16, 64, 64))
@@ -157,3 +161,16 @@ def test_a_closed_pipe_is_no_traceback() -> None:
 def test_the_console_script(tmp_path: Path) -> None:
     done = process(cwd=tmp_path)
     assert done.returncode == 0 and "Usage: nc-refiner" in done.stdout and done.stderr == ""
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_fits_a_terminal_of_80_columns(command: str, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    outcome = call(*command.split()[1:], "--help")
+    assert outcome.code == 0
+    assert max(map(len, outcome.out.splitlines())) <= 80
+    assert "<bool>" not in outcome.out and "…" not in outcome.out.replace("OUTPUT…", "")
+
+
+def test_the_version_is_told(call: Call) -> None:
+    assert call("--version").out == f"nc-refiner {nc_refiner.__version__}\n"
