@@ -75,7 +75,9 @@ def analyze(
     smallest_effect: Annotated[
         list[str] | None, typer.Option(help="METRIC=AMOUNT too small to matter; repeatable.")
     ] = None,
-    weights: Annotated[str | None, typer.Option(help="ARM=SHARE,ARM=SHARE: how units were to be shared out.")] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="ARM=SHARE, with commas: how units were to be shared out.")
+    ] = None,
     planned: Annotated[
         int | None, typer.Option(min=2, help="Units for which always-valid intervals are tightest; fixed beforehand.")
     ] = None,
