@@ -86,7 +86,7 @@ def write_card(
         "- Small pictures (160 to 320 rows), 8 to 32 frames, mild to heavy softness and compression; it sharpens and cleans, it does not "
         "invent objects, and it knows no text prompt.",
         "- An expert of low noise: phases to about 0.65. Above, it runs and stays bounded, and its pictures are abstract.",
-        "- Half of what it saw beyond FFDNet's start is one animated film.",
+        "- Nearly half of what it saw beyond FFDNet's start is one animated film.",
         "",
     ]
     path.write_text("\n".join(lines), encoding="utf-8")
