@@ -11,12 +11,10 @@ from typing import Any
 
 import nc_refiner
 from nc_refiner.adapters.videocrafter import VideoCrafterAdapter
-from nc_refiner.files import write_text
+from nc_refiner.files import VIDEO_SUFFIXES, write_text
 from nc_refiner.video import read_clip, write_clip
 
 __all__ = ["main", "refine_folder"]
-
-_VIDEOS = {".mp4", ".mov", ".mkv", ".webm", ".avi"}
 
 
 def _prompts(clips: list[Path], prompt_file: Path | None) -> list[str]:
@@ -55,9 +53,9 @@ def refine_folder(
     Raises:
         ValueError: no video there, prompts that do not match, or `savedir` is `folder`.
     """
-    clips = sorted(path for path in folder.glob("*") if path.suffix.lower() in _VIDEOS)
+    clips = sorted(path for path in folder.glob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
     if not clips:
-        raise ValueError(f"no video in {folder}; looked for {', '.join(sorted(_VIDEOS))}")
+        raise ValueError(f"no video in {folder}; looked for {', '.join(sorted(VIDEO_SUFFIXES))}")
     if savedir.resolve() == folder.resolve():
         raise ValueError("savedir is the folder of the clips, which would be overwritten; name another")
     prompts = _prompts(clips, prompt_file)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from ..adapters.registry import available, diagnose
-from .options import option
+from .options import hanging, option
 
 __all__ = ["doctor"]
 
@@ -102,11 +102,11 @@ def _print(report: dict[str, Any]) -> None:
             typer.echo(f"{kind.upper():<14} {free} GiB of {total} GiB free")
     typer.echo("\npackages")
     for name, entry in report["packages"].items():
-        typer.echo(f"  {name:<14} {entry['version'] or 'not installed':<16} {entry['for']}")
+        typer.echo(hanging(f"  {name:<14} {entry['version'] or 'not installed':<14} ", entry["for"]))
     typer.echo("\nrefiners")
     for name, state in report["refiners"].items():
-        typer.echo(f"  {name:<14} {state}")
+        typer.echo(hanging(f"  {name:<14} ", state))
     if report["packages"]["modelscope"]["version"] is not None:
         typer.echo("\nModelScope's own pipeline")
         for line in report["modelscope"] or ["ready"]:
-            typer.echo(f"  {line}")
+            typer.echo(hanging("  ", line))

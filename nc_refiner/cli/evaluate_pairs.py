@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..files import PICTURE_SUFFIXES, VIDEO_SUFFIXES
+
 __all__ = ["pairs_of"]
 
-SUFFIXES = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".gif", ".m4v", ".png", ".jpg", ".jpeg", ".webp", ".bmp"}
+SUFFIXES = VIDEO_SUFFIXES | PICTURE_SUFFIXES
 
 
 def _media(folder: Path) -> dict[str, Path]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import inspect
+import shutil
+import textwrap
 from collections.abc import Callable
 from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -13,7 +15,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from ..config.refiner import SDEditDescription
 
-__all__ = ["PlainCommand", "PlainGroup", "option", "with_description"]
+__all__ = ["PlainCommand", "PlainGroup", "hanging", "option", "with_description"]
 
 
 class PlainCommand(TyperCommand):
@@ -40,6 +42,13 @@ def _plain_flags(parameters: list[Any]) -> list[Any]:
 def option(text: str, *names: str, **more: Any) -> Any:
     """An option with the help `text`; its default stands in the text where it matters."""
     return typer.Option(*names, help=text, **{"show_default": False, **more})
+
+
+def hanging(label: str, text: str) -> str:
+    """`label` and `text` within the terminal's width (80 where there is none), further lines under the text's first."""
+    width = shutil.get_terminal_size().columns
+    lines = textwrap.TextWrapper(width, label, " " * len(label), break_long_words=False, break_on_hyphens=False)
+    return lines.fill(text)
 
 
 def with_description(

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ..adapters.registry import available, summary
-from .options import option
+from .options import hanging, option
 
 __all__ = ["refiners"]
 
@@ -22,7 +22,7 @@ def refiners(
         typer.echo(json.dumps({"refiners": found}, indent=2))
         return
     for name, text in found.items():
-        typer.echo(f"{name:<14} {text}")
+        typer.echo(hanging(f"{name:<14} ", text))
 
 
 def _summary(name: str) -> str:

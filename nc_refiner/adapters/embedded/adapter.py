@@ -13,6 +13,7 @@ from torch import Tensor
 from ...noise_level import NoiseLevel
 from ..base import RefinerAdapter, Requirements, Timesteps
 from ..registry import register
+from ..runtime import default_device
 from .model import PIXEL_GAIN
 from .weights import DEFAULT_WEIGHTS, load_network
 
@@ -55,7 +56,7 @@ class EmbeddedRefiner(RefinerAdapter):
         name = str(dtype).removeprefix("torch.")
         if name not in DTYPES:
             raise ValueError(f"dtype is {name!r}; allowed: {', '.join(DTYPES)}")
-        self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self._device = torch.device(device or default_device())
         self._dtype = DTYPES[name]
         self._weights = Path(weights) if weights is not None else DEFAULT_WEIGHTS
         self.network = load_network(self._weights).to(self._device, self._dtype)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
+from ...adapters.runtime import default_device
 from .base import StageOptions
 from .blend import InterpolationStage
 from .registry import register_stage
@@ -54,8 +55,7 @@ class RifeStage(InterpolationStage):
 
     def load(self) -> None:
         """Load the network; ValueError where the file is no TorchScript."""
-        chosen = self.options.device or ("cuda" if torch.cuda.is_available() else "cpu")
-        self._device = torch.device(chosen)
+        self._device = torch.device(self.options.device or default_device())
         try:
             self._model = torch.jit.load(self.options.weights, map_location=self._device).eval()
         except Exception as error:  # a damaged archive raises nearly anything

@@ -12,11 +12,10 @@ from torch import Tensor
 
 from ... import video
 from ...assets import demo_clip
+from ...files import VIDEO_SUFFIXES
 from .config import ClipConfig, Pieces
 
 __all__ = ["InputClip", "Source", "load_clips", "sources"]
-
-SUFFIXES = {".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".webm"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,9 +73,9 @@ def load_clips(clips: Path | None, originals: Path | None, frames: int, height: 
         return [_read("demo", *demo_clip(), frames, height)]
     if not clips.is_dir():
         raise ValueError(f"clips: {clips} is not a folder; give one with videos in it, or `demo` for the bundled clip")
-    paths = sorted(path for path in clips.iterdir() if path.suffix.lower() in SUFFIXES)
+    paths = sorted(path for path in clips.iterdir() if path.suffix.lower() in VIDEO_SUFFIXES)
     if not paths:
-        raise ValueError(f"clips: {clips} holds no video ({', '.join(sorted(SUFFIXES))})")
+        raise ValueError(f"clips: {clips} holds no video ({', '.join(sorted(VIDEO_SUFFIXES))})")
     stems = [path.stem for path in paths]
     for path in paths:
         if stems.count(path.stem) > 1:

@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...files import VIDEO_SUFFIXES
 from ..offline.results import INPUT_CLIP, MANIFEST, Results, clip_folder, read_results
 
 __all__ = ["Item", "Material", "read_material"]
 
 INPUT = "input"
 """The folder of inputs, where there is one folder of clips per arm."""
-SUFFIXES = (".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi")
+# An animation is no clip that a browser plays in step.
+SUFFIXES = VIDEO_SUFFIXES - {".gif"}
 
 
 @dataclass(frozen=True)
