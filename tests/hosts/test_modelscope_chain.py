@@ -108,9 +108,10 @@ def test_cascade(config, made, tmp_path, call: Call):  # noqa: F811
 
     command = [sys.executable, "-m", "tests.hosts.small_cli", "cascade", str(config)]
     paths = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
     done = subprocess.run(
         [*command, "--output", str(tmp_path / "second"), "--json"],
-        capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": str(torch.get_num_threads())}, timeout=540,
+        capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": paths, **threads}, timeout=540,
     )  # fmt: skip
     assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
     second = folder(json.loads(done.stdout))
