@@ -125,7 +125,7 @@ class RefineJob:
                 f"{self.original} has {original.frames} frames of {original.width}×{original.height}, the input "
                 f"{reader.frames} of {reader.width}×{reader.height}; an original must match the input"
             )
-        return iter(original)
+        return (resized(frame, self.request.settings) for frame in original)
 
     def _refine(
         self,

@@ -227,3 +227,13 @@ def test_calibration_keeps_a_real_clip(call: Call, clips: Path, tmp_path: Path) 
     assert report["calibrated"]["ssim"] > report["sdedit"]["ssim"]
     loss = report["calibrated"]["content_loss"]
     assert loss == sorted(loss, reverse=True) and len(loss) == 3
+
+
+def test_a_comparison_at_another_size_is_measured_there(call: Call, tiny: Path, tmp_path: Path) -> None:
+    target = tmp_path / "large.mp4"
+    outcome = call("refine", tiny, target, "--compare", "--original", tiny, "--scale", 1.5, "--json", *FAST)
+    assert outcome.code == 0, outcome.err
+    report = json.loads(outcome.out)
+    assert probe(target).height == probe(target).width == 96
+    assert report["calibrated"]["psnr_to_original"] == pytest.approx(report["calibrated"]["psnr"])
+    assert report["calibrated"]["mse"] < report["sdedit"]["mse"]

@@ -152,10 +152,11 @@ def _value(name: str, value: Any, kind: str, needed: bool, length: int | None) -
         return bool(value)
     try:
         number = float(value) if kind == "float" else operator.index(value)
-        if math.isfinite(number) if kind == "float" else -(2**63) <= number < 2**63:
-            return number
+        fits = math.isfinite(number) if kind == "float" else -(2**63) <= number < 2**63
     except (TypeError, ValueError, OverflowError, RuntimeError):
-        pass
+        fits = False
+    if fits:
+        return number
     if needed:
         raise ValueError(f"{name} is {text(value)[:60]}; it must be a finite number")
     return None
