@@ -109,6 +109,7 @@ setup(
         "nc_refiner": ["py.typed"],
         "nc_refiner.integrations": ["*/README.md"],
         "nc_refiner.assets": ["*.mp4"],
+        "nc_refiner.pages": ["parts/*"],
         "nc_refiner.evaluation": ["templates/*"],
         "nc_refiner.experiment.store.migrations": ["script.py.mako", "versions/*.py"],
         "nc_refiner.experiment.reports": ["templates/*"],
