@@ -274,7 +274,7 @@ def test_beyond_the_limit_videos_are_left_out_in_words(tmp_path: Path, browser: 
     view = Opened(browser, path)
     assert "not in this file, which would have been larger than allowed" in view.page.locator(".missing").inner_text()
     assert not view.page.locator(".stage").is_visible()
-    view.page.locator(".strip").first.click(position={"x": 60, "y": 5})
+    view.page.locator(".strip").first.click(position={"x": 300, "y": 5})
     assert not view.page.locator(".clock").inner_text().startswith("1/")
     assert view.said == []
     view.context.close()
