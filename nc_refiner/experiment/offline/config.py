@@ -292,6 +292,7 @@ class SweepConfig(SweepPlan):
         frames: only the first so many of each clip.
         height: resize clips to this height first, in pixels.
         output: folder for table and report, beside the config file; `--output` goes first.
+        keep_clips: outputs to keep for the report's players: those of the first seed, all, or none.
     """
 
     version: Literal[1] = 1
@@ -301,6 +302,7 @@ class SweepConfig(SweepPlan):
     frames: Annotated[int, Field(ge=1)] = 8
     height: Annotated[int, Field(ge=16)] | None = None
     output: str | None = None
+    keep_clips: Literal["first_seed", "all", "none"] = "first_seed"
 
     @field_validator("refiners", mode="before")
     @classmethod

@@ -19,6 +19,7 @@ from ..statistics.observations import Observation
 __all__ = [
     "CELLS",
     "INPUT_CLIP",
+    "KEPT",
     "MANIFEST",
     "CellStore",
     "Results",
@@ -29,7 +30,7 @@ __all__ = [
     "write_parquet",
 ]
 
-CELLS, MANIFEST = "cells", "experiment.json"
+CELLS, KEPT, MANIFEST = "cells", "clips", "experiment.json"
 INPUT_CLIP = "_input.mp4"
 """The refined clip, beside its outputs; no arm's name starts with an underscore."""
 
@@ -169,7 +170,7 @@ def read_results(folder: Path) -> Results:
     return Results(folder, manifest, found)
 
 
-TEXTS = ("plan", "refiner", "clip", "label", "method")
+TEXTS = ("plan", "refiner", "clip", "label", "method", "video")
 WHOLE = ("iterations", "seed", "num_inference_steps", "steps", "evaluations")
 SERIES = ("content_loss",)
 

@@ -147,7 +147,7 @@ class ChangeMap {
         const value = this.value(bin, row, column), share = this.share(value);
         if (value > most) { most = value; place = [row, column]; }
         // Where nothing changed, the picture itself is seen.
-        picture.data.set([...colour(share), Math.round(40 + 170 * Math.min(1, share))], 4 * (row * columns + column));
+        picture.data.set([...colour(share), Math.round(20 + 180 * Math.min(1, share))], 4 * (row * columns + column));
       }
     }
     pen.putImageData(picture, 0, 0);
