@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from ..statistics.analysis import Analysis, Comparison
 from ..statistics.fixed_horizon import Interval
+from ..statistics.ranking import Ranking
+from ..statistics.segments import Segment
 from .words import WAYS, conclude, number, span
 
 __all__ = ["aligned", "as_data", "as_lines"]
@@ -35,8 +38,14 @@ def _comparison(c: Comparison) -> dict[str, Any]:
         "mean_control": _finite(float(c.sample.control.mean())) if len(c.sample.control) else None,
         "difference": _finite(c.difference),
         "interval": _ends(c.interval),
+        "estimate": _finite(c.estimate),
+        "test": c.test,
+        "method": c.method,
         "p": c.p,
-        "p_holm": c.p_adjusted,
+        "corrected": c.corrected,
+        "p_holm": c.p_adjusted if c.corrected else None,
+        "skewed": c.skewed,
+        "note": c.note,
         "always_valid": {
             "low": _finite(float(c.confidence_sequence.low[-1])),
             "high": _finite(float(c.confidence_sequence.high[-1])),
@@ -44,6 +53,59 @@ def _comparison(c: Comparison) -> dict[str, Any]:
         "always_valid_corrected": _ends(c.sequential),
         "p_always_valid": c.p_sequential,
         "verdict": c.verdict,
+    }
+
+
+def _ranking(found: Ranking | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    return {
+        "metric": found.metric.name,
+        "better": WAYS[found.metric.sign],
+        "sentence": found.sentence,
+        "standings": [
+            {
+                "place": one.place,
+                "arm": one.arm,
+                "mean": _finite(one.mean),
+                "units": one.units,
+                "beats": list(one.beats),
+                "loses_to": list(one.loses_to),
+            }
+            for one in found.standings
+        ],
+        "pairs": [
+            {
+                "arm": pair.arm,
+                "other": pair.other,
+                "difference": _finite(pair.difference),
+                "interval": _ends(pair.interval),
+                "test": pair.test,
+                "p": pair.p,
+                "p_holm": pair.p_adjusted,
+                "units": pair.units,
+                "verdict": pair.verdict,
+            }
+            for pair in found.pairs
+        ],
+    }
+
+
+def _segment(found: Segment) -> dict[str, Any]:
+    return {
+        "segment": found.name,
+        "by": found.by,
+        "arm": found.arm,
+        "metric": found.metric.name,
+        "units": found.units,
+        "mean_control": _finite(found.control_mean),
+        "mean_arm": _finite(found.arm_mean),
+        "difference": _finite(found.difference),
+        "interval": _ends(found.interval),
+        "test": found.test,
+        "p": found.p,
+        "p_holm": found.p_adjusted,
+        "verdict": found.verdict,
     }
 
 
@@ -66,6 +128,11 @@ def as_data(analysis: Analysis) -> dict[str, Any]:
             }
             for c in conclude(analysis)
         ],
+        "fixed_in_advance": analysis.fixed,
+        "ranking": _ranking(analysis.ranking),
+        "segments": [_segment(segment) for segment in analysis.segments],
+        "worst": {arm: [asdict(one) for one in analysis.worst(arm)] for arm in analysis.arms},
+        "best": {arm: [asdict(one) for one in analysis.best(arm)] for arm in analysis.arms},
         "comparisons": [_comparison(comparison) for comparison in analysis.comparisons],
         "guardrails": [
             {

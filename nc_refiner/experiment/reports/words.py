@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..statistics.analysis import Analysis, Comparison
+from ..statistics.deciding import NONE
 from ..statistics.fixed_horizon import MINIMUM_UNITS
 from ..statistics.non_inferiority import GuardrailResult
 
-__all__ = ["WAYS", "Conclusion", "conclude", "counted", "number", "span"]
+__all__ = ["WAYS", "Conclusion", "conclude", "counted", "number", "span", "test_of"]
 
 WAYS = {-1: "lower", 1: "higher", 0: "neither"}
 """Sign of a metric → which way it is better, in results."""
@@ -159,3 +160,12 @@ def _rail(rail: GuardrailResult) -> str:
         f"Guardrail on {rail.metric.title} (at most {limit}) {says}: {number(abs(rail.excess))} {side} it "
         f"(interval of the excess {span(rail.interval.low, rail.interval.high)})."
     )
+
+
+def test_of(comparison: Comparison) -> str:
+    """A p value with its name and the test it comes from, for a cell of a table."""
+    c = comparison
+    if c.test == NONE:
+        return "no test"
+    name = "p (Holm)" if c.corrected else "p, uncorrected,"
+    return f"{name} {_p(c.p_adjusted)}, {c.test}"
