@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ...evaluation.catalogue import Metric, metric_named
-from ...evaluation.extras import load
 from .confidence_sequences import ConfidenceSequence
 from .deciding import NONE, OneLook, Verdict, one_look, verdict_of, very_skewed
 from .fixed_horizon import Interval, sequence_of, sequential_p
+from .holm import holm
 from .non_inferiority import GuardrailResult, check_guardrail
 from .observations import Exposure, Observation
 from .options import Options
@@ -170,7 +170,7 @@ def analyze(
 
     Raises:
         ValueError: no observations, of several experiments, no control, or no other arm.
-        ImportError: scipy or statsmodels is missing.
+        ImportError: scipy is missing.
     """
     rows = list(observations)
     experiment = _experiment(rows, options)
@@ -186,9 +186,9 @@ def analyze(
     ranked = metrics[primary] if primary in metrics and metrics[primary].sign else None
     others = between_arms(rows, options, ranked.name) if ranked is not None else {}
     beside = {pair: one_look(sample, options.alpha, ranked.rate) for pair, sample in others.items() if ranked}
-    holm = _holm([*(looks[key].p for key in family), *(look.p for look in beside.values())])
-    size = max(1, len(holm))
-    adjusted = dict(zip(family, holm[: len(family)], strict=True))
+    corrected = holm([*(looks[key].p for key in family), *(look.p for look in beside.values())])
+    size = max(1, len(corrected))
+    adjusted = dict(zip(family, corrected[: len(family)], strict=True))
     comparisons = [
         _compare(found[key], metrics[key[0]], key[1], options, looks[key], adjusted.get(key), size) for key in ordered
     ]
@@ -206,17 +206,10 @@ def analyze(
         return Analysis(experiment, options, comparisons, guardrails, ratio, said)
     mine = {key[1]: key for key in ordered if key[0] == primary}
     pairs = {(options.control, arm): (found[key], looks[key], adjusted[key]) for arm, key in mine.items()}
-    pairs |= {pair: (others[pair], beside[pair], p) for pair, p in zip(others, holm[len(family) :], strict=True)}
+    pairs |= {pair: (others[pair], beside[pair], p) for pair, p in zip(others, corrected[len(family) :], strict=True)}
     ranking = rank(ranked, options, pairs, size)
     parts = segments_of(ranked, options, {arm: found[key] for arm, key in mine.items()})
     return Analysis(experiment, options, comparisons, guardrails, ratio, said, ranking, parts)
-
-
-def _holm(raw: list[float]) -> list[float]:
-    if not raw:
-        return []
-    found: list[float] = load("statsmodels.stats.multitest").multipletests(raw, method="holm")[1].tolist()
-    return found
 
 
 def _experiment(rows: list[Observation], options: Options) -> str:

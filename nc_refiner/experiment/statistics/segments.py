@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...evaluation.catalogue import Metric
-from ...evaluation.extras import load
 from .deciding import Verdict, one_look, verdict_of
 from .fixed_horizon import Interval, sequence_of
+from .holm import holm
 from .options import Options
 from .samples import Sample
 
@@ -80,7 +80,7 @@ def segments_of(metric: Metric, options: Options, found: Mapping[str, Sample]) -
     if not parts:
         return ()
     looks = [one_look(part, options.alpha, metric.rate) for _, _, part in parts]
-    adjusted = load("statsmodels.stats.multitest").multipletests([look.p for look in looks], method="holm")[1]
+    adjusted = holm([look.p for look in looks])
     made = []
     for (name, arm, part), look, p in zip(parts, looks, adjusted, strict=True):
         interval, estimate = look.interval, look.estimate
@@ -90,11 +90,11 @@ def segments_of(metric: Metric, options: Options, found: Mapping[str, Sample]) -
             estimate = part.difference
         shown = interval.excludes_zero() and (options.sequential or p < options.alpha)
         smallest = options.smallest_effect.get(metric.name)
-        verdict = verdict_of(part, metric, estimate, interval, bool(shown), smallest)
+        verdict = verdict_of(part, metric, estimate, interval, shown, smallest)
         means = float(part.control.mean()), float(part.arm.mean())
         made.append(
             Segment(name, options.segmented_by, arm, metric, len(part.units), *means, part.difference, interval,
-                    look.test, look.p, float(p), verdict)
+                    look.test, look.p, p, verdict)
         )  # fmt: skip
     return tuple(made)
 
