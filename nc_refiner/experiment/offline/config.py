@@ -103,7 +103,8 @@ class Pieces(_Strict):
 class ClipConfig(_Strict):
     """A video (or `demo`, the bundled one), relative to the experiment's file.
 
-    `original`: the undegraded original, where there is one. `name`: of the unit; default: the file's.
+    `original`: the undegraded original, where there is one. `name`: of the unit; default: the file's. `tag`: a word for
+    what the clip shows, such as `people`; results are also given by tag, or else by the clips' folders.
     """
 
     path: str
@@ -112,6 +113,7 @@ class ClipConfig(_Strict):
     max_frames: int | None = Field(None, ge=1)
     height: int | None = Field(None, ge=16)
     pieces: Pieces | None = None
+    tag: Annotated[str | None, Field(pattern=f"^{NAME.pattern}$")] = None
 
 
 def _arm(value: Any) -> Any:

@@ -253,10 +253,15 @@ class OfflineRun:
         """All that results depend on, and what the analysis needs to know."""
         from ... import __version__
 
+        config = json.loads(self.config.model_dump_json())
+        for clip in config["clips"]:
+            # A clip without a tag is the clip that it was before there were tags: its outputs stay good.
+            if clip["tag"] is None:
+                del clip["tag"]
         return {
             "format": 2,
             "nc_refiner": __version__,
-            "config": json.loads(self.config.model_dump_json()),
+            "config": config,
             "clips": {source.name: {**source.digests, "units": list(source.pieces)} for source in self.sources},
             "adapters": {arm: self._adapter(arm).describe() for arm in self.config.arms},
             "versions": versions(),
