@@ -90,7 +90,7 @@ class Report:
     def _shared(self, alignment: Alignment) -> tuple[Any, ...]:
         """What outputs must have in common to share one copy of their reference."""
         size = alignment.output_size
-        return self._reference, alignment.mode, alignment.frames, alignment.output_fps, size
+        return self._reference, alignment.mode, alignment.offset, alignment.frames, alignment.output_fps, size
 
     def add(self, measurement: Measurement) -> None:
         """The pair whose frames were watched is complete."""
