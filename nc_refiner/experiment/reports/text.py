@@ -14,7 +14,7 @@ from ..statistics.ranking import Ranking
 from ..statistics.segments import Segment
 from .words import WAYS, conclude, counted, number, rail_sentence, span
 
-__all__ = ["aligned", "as_data", "as_lines"]
+__all__ = ["aligned", "as_data", "as_lines", "footnotes"]
 
 
 def _finite(value: float | None) -> float | None:
@@ -174,7 +174,7 @@ def as_lines(analysis: Analysis) -> Iterator[str]:
     yield from _segmented(analysis)
     yield from _extremes(analysis)
     yield ""
-    yield from _footnotes(analysis)
+    yield from footnotes(analysis)
 
 
 def _table(analysis: Analysis) -> list[tuple[str, ...]]:
@@ -247,7 +247,8 @@ def _extremes(analysis: Analysis) -> Iterator[str]:
         )
 
 
-def _footnotes(analysis: Analysis) -> Iterator[str]:
+def footnotes(analysis: Analysis) -> Iterator[str]:
+    """How it was decided: the look, the methods, the shares of units, and what else a reader must know."""
     options, ratio = analysis.options, analysis.sample_ratio
     if options.sequential:
         yield "Decided by always-valid intervals: looking again later is safe."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Literal
 
 from ..statistics.analysis import Analysis, Comparison
@@ -43,7 +44,11 @@ def number(value: float) -> str:
     """A number with three significant digits, for people."""
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
-    return f"{value:.3g}".replace("-", "−")
+    text = f"{value:.3g}"
+    if "e-" in text and abs(value) >= 1e-7:
+        # Zeros are read more easily than powers of ten.
+        text = f"{Decimal(text):f}"
+    return text.replace("-", "−")
 
 
 def span(low: float, high: float) -> str:

@@ -84,8 +84,8 @@ class Player {
     this.find(".missing").hidden = true;
     this.load(this.before, before);
     this.load(this.after, clip);
-    this.stage.style.setProperty("--shape", String(clip.size[0] / clip.size[1]));
-    for (const part of [".slider", ".transport"]) this.find(part).style.setProperty("--shape", String(clip.size[0] / clip.size[1]));
+    this.root.style.setProperty("--shape", String(clip.size[0] / clip.size[1]));
+    this.root.style.setProperty("--pixels", String(clip.size[0]));
     this.stage.hidden = !before.video && !clip.video;
     const missing = [before, clip].filter((one) => !one.video).map((one) => one.label);
     if (missing.length) this.tell(`${missing.join(" and ")}: not in this file, which would have been larger than allowed.`);
