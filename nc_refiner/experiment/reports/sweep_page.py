@@ -163,12 +163,11 @@ def _plots(
             told = f"{point.title}: {near.label} {point.told[near.name]}, {detail.label} {point.told[detail.name]}"
             on_front = any(point is other for other in front)
             dots.append(Dot(*place(point), text, series, told, number[id(point)], on_front))
-        line = [place(p) for p in front if p.refiner == refiner]
-        limits = [place(p) for p in shown if p.refiner == refiner]
+        line = [place(p) for p in front if p.refiner == refiner and p.strength == strength]
         title = (
             f"{refiner}, strength {strength:g}" if len({p.refiner for p in points}) > 1 else f"Strength {strength:g}"
         )
-        found.append((title, scatter(dots, line, limits, near.label, detail.label, near.sign < 0), []))
+        found.append((title, scatter(dots, line, near.label, detail.label, near.sign < 0), []))
     keys = [(f"ν = {cutoff:g}", i % 7) for i, cutoff in enumerate(cutoffs)]
     keys.append(("SDEdit (0), input (in) and others (×)", 7))
     return [(title, picture, keys) for title, picture, _ in found]
