@@ -12,6 +12,7 @@ import typer
 
 from ..evaluation.catalogue import METRICS
 from ..evaluation.measure import Measurement
+from ..naming import counted
 
 __all__ = ["Overview", "Place", "overview", "print_overview"]
 
@@ -124,7 +125,7 @@ def _print_means(found: Sequence[Overview]) -> None:
     from rich.table import Table
 
     where = f"folder {found[0].segment}: " if found[0].segment else ""
-    counts = " and ".join(dict.fromkeys(f"{one.clips} clip{'' if one.clips == 1 else 's'}" for one in found))
+    counts = " and ".join(dict.fromkeys(counted(one.clips, "clip") for one in found))
     interval = ", 95 % interval over clips" if any(one.clips > 1 for one in found) else ""
     typer.echo(f"{where}mean of {counts}{interval}")
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
