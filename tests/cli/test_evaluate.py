@@ -73,6 +73,29 @@ def test_folders_are_matched_by_name(call: Call, room: Path):
     assert "note: b has no two.mp4" in outcome.err and "no partner for other.mp4 in b" in outcome.err
 
 
+def test_means_by_folder_and_the_worst_clips(call: Call, room: Path):
+    for folder in ("ref", "a"):
+        (room / folder / "night").mkdir()
+        for name in ("one", "three"):
+            (room / folder / "night" / f"{name}.mp4").write_bytes((room / folder / "one.mp4").read_bytes())
+    (room / "a" / "night" / "three.mp4").write_bytes((room / "b" / "one.mkv").read_bytes())
+    arguments = ("evaluate", "ref", "a", "--metrics", "mse,spatial_frequency")
+    found = json.loads(call(*arguments, "--json").out)
+    mse_of = {entry["output"]: entry["metrics"]["mse"] for entry in found["results"]}
+    assert len(mse_of) == 4
+    whole, top, night = found["overview"]
+    assert [one["segment"] for one in (whole, top, night)] == [None, ".", "night"]
+    assert (whole["outputs"], whole["clips"], night["clips"]) == ("a", 4, 2)
+    assert whole["metrics"]["mse"]["mean"] == pytest.approx(sum(mse_of.values()) / 4)
+    assert whole["metrics"]["mse"]["low"] < whole["metrics"]["mse"]["mean"] < whole["metrics"]["mse"]["high"]
+    assert whole["worst"]["mse"][0] == {"clip": "three.mp4", "value": max(mse_of.values())}
+    assert "spatial_frequency" not in whole["worst"] and not night["worst"]
+    shown = call(*arguments).out
+    assert "mean of 4 clips, 95 % interval over clips" in shown and "folder night: mean of 2 clips" in shown
+    assert "a: worst by MSE ×10⁻³: three.mp4 (" in shown
+    assert "overview" not in json.loads(call("evaluate", "ref/one.mp4", "a/one.mp4", "--json").out)
+
+
 def test_csv_and_table(call: Call, room: Path):
     rows = list(csv.DictReader(io.StringIO(call("evaluate", "ref/one.mp4", "a/one.mp4", "--csv").out)))
     numbers = json.loads(call("evaluate", "ref/one.mp4", "a/one.mp4", "--json").out)["results"][0]

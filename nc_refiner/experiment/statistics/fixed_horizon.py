@@ -28,6 +28,7 @@ from .samples import Sample
 
 __all__ = [
     "MINIMUM_UNITS",
+    "SMALL",
     "Estimate",
     "Interval",
     "interval_of",
