@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from .catalogue import METRICS, Metric
 from .measure import Measurement
 
-__all__ = ["frames_in_words", "summary", "winners"]
+__all__ = ["frames_in_words", "summary", "way_of", "winners"]
 
 CLEAR = 0.02
 """A change of detail by less than this share is called none."""
@@ -16,6 +16,13 @@ CLEAR = 0.02
 def frames_in_words(count: int) -> str:
     """`1 frame`, `2 frames`."""
     return f"{count} frame{'' if count == 1 else 's'}"
+
+
+def way_of(metric: Metric) -> str:
+    """Which way `metric` is better, in words."""
+    near = "nearer to the reference is better" if metric.own else "nearer to 0 is better"
+    ways = {"lower": "less is better", "higher": "more is better", "reference": near}
+    return ways.get(metric.better, "neither more nor less is better")
 
 
 def winners(metric: Metric, values: Sequence[float | None], own: float | None) -> frozenset[int]:

@@ -158,7 +158,7 @@ def _plots(
                 continue
             series = 7 if point.method != "nc" or point.cutoff is None else cutoffs.index(point.cutoff) % 7
             text = (
-                str(point.iterations) if point.method == "nc" else {"sdedit": "0", "input": "in"}.get(point.method, "×")
+                str(point.iterations) if point.method == "nc" else {"sdedit": "0", "input": "◆"}.get(point.method, "×")
             )
             told = f"{point.title}: {near.label} {point.told[near.name]}, {detail.label} {point.told[detail.name]}"
             on_front = any(point is other for other in front)
@@ -169,5 +169,5 @@ def _plots(
         )
         found.append((title, scatter(dots, line, near.label, detail.label, near.sign < 0), []))
     keys = [(f"ν = {cutoff:g}", i % 7) for i, cutoff in enumerate(cutoffs)]
-    keys.append(("SDEdit (0), input (in) and others (×)", 7))
+    keys.append(("SDEdit (0), input (◆), others (×)", 7))
     return [(title, picture, keys) for title, picture, _ in found]

@@ -10,7 +10,7 @@ import yaml
 from nc_refiner.cli.main import main
 from nc_refiner.video import FrameWriter
 
-from ...evaluation.conftest import browser, noisy, textured  # noqa: F401
+from ...evaluation.conftest import noisy, textured
 
 FRAMES, FPS = 4, 8
 SPEED = {"strength": 0.5, "num_inference_steps": 3}
