@@ -95,8 +95,12 @@ def _of(group: str, segment: str, results: Sequence[Measurement]) -> Overview:
         metrics[name] = {"mean": fmean(values), "low": low, "high": high, "clips": len(rows)}
         sign = METRICS[name].sign
         if sign and not segment:
-            worst[name] = sorted(rows, key=lambda row, sign=sign: sign * row[1])[:WORST]
+            worst[name] = sorted(rows, key=_value, reverse=sign < 0)[:WORST]
     return Overview(group, segment, len(results), metrics, worst)
+
+
+def _value(row: tuple[str, float]) -> float:
+    return row[1]
 
 
 def _ends(values: Sequence[float]) -> tuple[float | None, float | None]:

@@ -97,7 +97,10 @@ def rank(
     """
     if not metric.sign or not pairs:
         return None
-    paired = [_paired(metric, options, *key, *found, family) for key, found in pairs.items()]
+    paired = [
+        _paired(metric, options, one, other, sample, look, adjusted, family)
+        for (one, other), (sample, look, adjusted) in pairs.items()
+    ]
     values: dict[str, list[float]] = {}
     counts: dict[str, int] = {}
     for (one, other), (sample, _, _) in pairs.items():
