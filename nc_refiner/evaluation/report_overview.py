@@ -38,9 +38,11 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def _table(some: Sequence[Mapping[str, Any]], own: Mapping[str, float | None]) -> dict[str, Any]:
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name in some[0]["metrics"]:
-        metric, cells, means = METRICS[name], [], []
+        metric = METRICS[name]
+        cells: list[dict[str, str]] = []
+        means: list[float | None] = []
         for one in some:
             value = one["metrics"].get(name)
             means.append(None if value is None else value["mean"])
