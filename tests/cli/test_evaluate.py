@@ -89,6 +89,7 @@ def test_means_by_folder_and_the_worst_clips(call: Call, room: Path):
     assert whole["metrics"]["mse"]["mean"] == pytest.approx(sum(mse_of.values()) / 4)
     assert whole["metrics"]["mse"]["low"] < whole["metrics"]["mse"]["mean"] < whole["metrics"]["mse"]["high"]
     assert whole["worst"]["mse"][0] == {"clip": "three.mp4", "value": max(mse_of.values())}
+    assert len(whole["worst"]["mse"]) == 2 and night["metrics"]["mse"]["low"] is None
     assert "spatial_frequency" not in whole["worst"] and not night["worst"]
     shown = call(*arguments).out
     assert "mean of 4 clips, 95 % interval over clips" in shown and "folder night: mean of 2 clips" in shown
