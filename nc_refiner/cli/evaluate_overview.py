@@ -17,7 +17,9 @@ from ..naming import counted
 __all__ = ["Overview", "Place", "overview", "print_overview"]
 
 WORST = 5
-"""Clips listed."""
+"""Clips listed, and at most half of them: not every clip is the worst."""
+FEWEST = 4
+"""Clips that an interval is given for: of fewer it says next to nothing (`docs/ab_calibration.md` begins there)."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,8 @@ class Overview:
         group: the folder of outputs.
         segment: the folder in it; '' for all clips together.
         clips: how many.
-        metrics: name → `mean`, `low`, `high` (95 % interval over clips; None for one clip, or where scipy is not
-            installed) and `clips` that have it.
+        metrics: name → `mean`, `low`, `high` (95 % interval over clips; None for fewer than `FEWEST`, or where scipy
+            is not installed) and `clips` that have it.
         worst: metric → (clip, value), worst first, for metrics with a better side; of all clips together only.
     """
 
@@ -95,7 +97,7 @@ def _of(group: str, segment: str, results: Sequence[Measurement]) -> Overview:
         metrics[name] = {"mean": fmean(values), "low": low, "high": high, "clips": len(rows)}
         sign = METRICS[name].sign
         if sign and not segment:
-            worst[name] = sorted(rows, key=_value, reverse=sign < 0)[:WORST]
+            worst[name] = sorted(rows, key=_value, reverse=sign < 0)[: min(WORST, len(rows) // 2)]
     return Overview(group, segment, len(results), metrics, worst)
 
 
@@ -104,6 +106,8 @@ def _value(row: tuple[str, float]) -> float:
 
 
 def _ends(values: Sequence[float]) -> tuple[float | None, float | None]:
+    if len(values) < FEWEST:
+        return None, None
     from ..experiment.statistics.fixed_horizon import mean_interval
 
     try:
@@ -130,7 +134,7 @@ def _print_means(found: Sequence[Overview]) -> None:
 
     where = f"folder {found[0].segment}: " if found[0].segment else ""
     counts = " and ".join(dict.fromkeys(counted(one.clips, "clip") for one in found))
-    interval = ", 95 % interval over clips" if any(one.clips > 1 for one in found) else ""
+    interval = ", 95 % interval over clips" if any(one.clips >= FEWEST for one in found) else ""
     typer.echo(f"{where}mean of {counts}{interval}")
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     table.add_column("", no_wrap=True)

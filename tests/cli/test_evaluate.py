@@ -16,7 +16,7 @@ from nc_refiner.evaluation import mse
 from nc_refiner.evaluation.catalogue import DEFAULT
 from nc_refiner.video import FrameReader
 
-from ..evaluation.conftest import noisy, textured
+from ..evaluation.conftest import drifting, noisy, textured
 from ..video.conftest import make_video
 from .conftest import Call, contents, process
 
@@ -89,11 +89,26 @@ def test_means_by_folder_and_the_worst_clips(call: Call, room: Path):
     assert whole["metrics"]["mse"]["mean"] == pytest.approx(sum(mse_of.values()) / 4)
     assert whole["metrics"]["mse"]["low"] < whole["metrics"]["mse"]["mean"] < whole["metrics"]["mse"]["high"]
     assert whole["worst"]["mse"][0] == {"clip": "three.mp4", "value": max(mse_of.values())}
+    assert len(whole["worst"]["mse"]) == 2 and night["metrics"]["mse"]["low"] is None
     assert "spatial_frequency" not in whole["worst"] and not night["worst"]
     shown = call(*arguments).out
     assert "mean of 4 clips, 95 % interval over clips" in shown and "folder night: mean of 2 clips" in shown
     assert "a: worst by MSE ×10⁻³: three.mp4 (" in shown
     assert "overview" not in json.loads(call("evaluate", "ref/one.mp4", "a/one.mp4", "--json").out)
+
+
+def test_a_shifted_output_is_warned_of_and_aligned(call: Call, room: Path):
+    clip = drifting(14)
+    make_video(room / "long.mp4", clip, fps=8)
+    make_video(room / "late.mp4", clip[4:], fps=8)
+    arguments = ("evaluate", "long.mp4", "late.mp4", "--metrics", "mse")
+    plain, aligned = call(*arguments), call(*arguments, "--align-time", "--html", "page.html")
+    assert "note: the clips look shifted by 4 frames" in plain.out and "compare them with --align-time" in plain.out
+    said = "aligned in time: every frame is compared with what the reference shows 4 frames later; without this offset"
+    assert said in aligned.out and said in (room / "page.html").read_text(encoding="utf-8")
+    found = json.loads(call(*arguments, "--align-time", "--json").out)["results"][0]
+    assert (found["alignment"]["offset"], found["alignment"]["frames"]) == (4, 10)
+    assert found["metrics"]["mse"] < json.loads(call(*arguments, "--json").out)["results"][0]["metrics"]["mse"] / 2
 
 
 def test_csv_and_table(call: Call, room: Path):

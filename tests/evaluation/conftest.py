@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..video.conftest import make_video, moving
@@ -36,3 +37,9 @@ def make_clip(tmp_path: Path) -> MakeClip:
         return make_video(path, frames, fps=fps)
 
     return make
+
+
+def drifting(count: int) -> torch.Tensor:
+    """A soft pattern that moves by two pixels a frame."""
+    wide = F.interpolate(torch.rand(1, 3, 6, 20, generator=torch.Generator().manual_seed(0)), (48, 160), mode="bicubic")
+    return torch.cat([wide[..., 2 * i : 2 * i + 64] for i in range(count)]).clamp(0, 1)

@@ -300,7 +300,7 @@ def test_several_clips_lead_with_their_means_and_link_the_worst(tmp_path: Path, 
     cell = view.page.locator(".means tbody td").nth(1).bounding_box()
     assert cell["x"] + cell["width"] <= 390, "the second folder is in sight"
     # The worst clip is the one with the most noise; its link leads to its player.
-    worst = view.page.locator(".verdict li").last.locator("a").first
+    worst = view.page.locator(".verdict").first.locator("li").last.locator("a").first
     assert worst.inner_text() == "clip1.mp4"
     worst.click()
     view.until("location.hash !== ''")

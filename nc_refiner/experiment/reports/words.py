@@ -128,7 +128,7 @@ def _open(c: Comparison) -> str:
         return f"the difference may lie anywhere from {between}"
     if (c.estimate > 0) != (c.difference > 0):
         return f"the typical difference ({number(c.estimate)}) and the mean one ({number(c.difference)}) disagree"
-    return f"the interval {between} excludes 0, but p after correction for several comparisons {_p(c.p_adjusted)}"
+    return f"the interval {between} excludes 0, but p {_p(c.p_adjusted)} after correction for several comparisons"
 
 
 def _sentence(analysis: Analysis, comparison: Comparison) -> str:

@@ -12,8 +12,10 @@ from nc_refiner.experiment.reports.text import as_data, as_lines
 from nc_refiner.experiment.reports.words import conclude
 from nc_refiner.experiment.reports.words import test_of as told_test
 from nc_refiner.experiment.statistics.analysis import Analysis, analyze
+from nc_refiner.experiment.statistics.fixed_horizon import Interval
 from nc_refiner.experiment.statistics.observations import Observation
 from nc_refiner.experiment.statistics.options import Options
+from nc_refiner.experiment.statistics.ranking import Pairing, _above
 
 
 def analysis(differences: dict[str, np.ndarray], **options: object) -> Analysis:
@@ -130,6 +132,16 @@ def test_arms_are_ranked_against_each_other() -> None:
     assert with_others.p == alone.comparisons[0].p and with_others.p_adjusted > alone.comparisons[0].p_adjusted
     text = "\n".join(as_lines(CASES["three arms"]))
     assert ranking.sentence in text and re.search(r"^1 +more .* sdedit, less$", text, re.M)
+
+
+def test_who_is_beaten_stands_lower_than_who_beats_it() -> None:
+    """a is shown better than b and b than c, and a is not told apart from c: three places."""
+
+    def pair(arm: str, other: str, verdict: str) -> Pairing:
+        return Pairing(arm, other, -1.0, Interval(-2, 0, "t interval"), "paired t test", 0.1, 0.1, 9, verdict)  # type: ignore[arg-type]
+
+    pairs = [pair("a", "b", "better"), pair("b", "c", "better"), pair("c", "a", "undecided")]
+    assert [sorted(_above(arm, pairs)) for arm in "abc"] == [[], ["a"], ["a", "b"]]
 
 
 def test_segments_and_extremes() -> None:
