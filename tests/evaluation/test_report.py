@@ -52,6 +52,7 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def opened(browser: Any, page_file: Path):
     view = Opened(browser, page_file)
+    view.frames_shown()
     yield view
     view.close()
 
