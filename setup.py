@@ -133,6 +133,7 @@ setup(
         "nc_refiner": ["py.typed"],
         "nc_refiner.integrations": ["*/README.md"],
         "nc_refiner.assets": ["*.mp4"],
+        "nc_refiner.cascade.starts": ["*.yaml"],
         "nc_refiner.evaluation": ["templates/*"],
         "nc_refiner.experiment.store.migrations": ["script.py.mako", "versions/*.py"],
         "nc_refiner.experiment.reports": ["templates/*"],

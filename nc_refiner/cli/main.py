@@ -21,6 +21,7 @@ from .ab import ab
 from .cascade import cascade
 from .doctor import doctor
 from .evaluate import evaluate
+from .init import init
 from .interrupts import interrupted
 from .options import PlainCommand, PlainGroup, option
 from .refine import refine
@@ -67,7 +68,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for _command in (refine, cascade, evaluate, sweep, doctor, refiners):
+for _command in (refine, cascade, init, evaluate, sweep, doctor, refiners):
     app.command(cls=PlainCommand)(_guarded(_command))
 app.add_typer(ab)
 
