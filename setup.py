@@ -75,6 +75,8 @@ EXTRAS["study"] = [
     "choix>=0.3.5",
     "krippendorff>=0.6",
 ]
+EXTRAS["docs"] = ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.27"]
+EXTRAS["app"] = ["gradio>=5"]
 EXTRAS["dev"] = [
     *EXTRAS["diffusers"],
     *EXTRAS["evaluation"],

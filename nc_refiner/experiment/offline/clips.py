@@ -143,6 +143,28 @@ def _cuts(name: str, shape: tuple[int, ...], pieces: Pieces) -> Iterator[tuple[s
                 yield f"{name}-f{first:04d}-r{row}-c{column}", place
 
 
+def _of_folder(clip: ClipConfig, base: Path) -> list[ClipConfig]:
+    """`clip` itself, or where it names a folder one clip for each of its videos, in order of name."""
+    folder = base / clip.path
+    if clip.path == "demo" or not folder.is_dir():
+        return [clip]
+    if clip.name is not None:
+        raise ValueError(f"clips: {clip.path} is a folder, so {clip.name!r} cannot name all of it; leave `name` out")
+    names = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in VIDEO_SUFFIXES)
+    if not names:
+        raise ValueError(f"clips: {folder} holds no video ({', '.join(sorted(VIDEO_SUFFIXES))})")
+    originals = clip.original
+    return [
+        clip.model_copy(
+            update={
+                "path": str(Path(clip.path) / name),
+                "original": None if originals is None else str(Path(originals) / name),
+            }
+        )
+        for name in names
+    ]
+
+
 def sources(clips: list[ClipConfig], base: Path) -> list[Source]:
     """Every clip of a configuration, checked to be there but not decoded.
 
@@ -151,10 +173,10 @@ def sources(clips: list[ClipConfig], base: Path) -> list[Source]:
         base: folder that paths are relative to.
 
     Raises:
-        ValueError: a file that is missing or no video, or pieces that do not fit.
+        ValueError: a file that is missing or no video, a folder without one, or pieces that do not fit.
     """
     found: list[Source] = []
-    for clip in clips:
+    for clip in (one for given in clips for one in _of_folder(given, base)):
         path, original = base / clip.path, base / clip.original if clip.original else None
         if clip.path == "demo":
             path, demo_original = demo_clip()
