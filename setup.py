@@ -136,6 +136,7 @@ setup(
         "nc_refiner.integrations": ["*/README.md"],
         "nc_refiner.assets": ["*.mp4"],
         "nc_refiner.cascade.starts": ["*.yaml"],
+        "nc_refiner.pages": ["parts/*"],
         "nc_refiner.evaluation": ["templates/*"],
         "nc_refiner.experiment.store.migrations": ["script.py.mako", "versions/*.py"],
         "nc_refiner.experiment.reports": ["templates/*"],

@@ -12,7 +12,8 @@ import numpy as np
 
 from ...evaluation.catalogue import Better
 from ...evaluation.extras import load
-from ..statistics.analysis import Analysis, Options, analyze
+from ..statistics.analysis import Analysis, analyze
+from ..statistics.options import Options
 from ..statistics.power import PlanReport, plan
 from ..statistics.samples import samples
 from .results import Results, read_results
@@ -59,7 +60,8 @@ def analyze_folder(folder: Path, overrides: Overrides | None = None) -> tuple[An
     results = read_results(folder)
     config, notes = results.config, []
     if not results.complete:
-        notes.append(f"The run is not finished: {len(results.records)} of {results.planned} outputs are there.")
+        there = f"{len(results.records)} of {results.planned}"
+        notes.append(f"The run is not finished: {there} outputs are there.")
     clips = set(results.units.values())
     parts = [
         *(["its pieces"] if len(clips) < len(results.units) else []),
@@ -69,6 +71,7 @@ def analyze_folder(folder: Path, overrides: Overrides | None = None) -> tuple[An
         notes.append(
             f"Each clip's value is the mean over {' and '.join(parts)}: they are not independent of each other."
         )
+    segmented_by, segments = results.segments
     options = Options(
         control=given.control or config["control"],
         primary=given.primary or config["primary"],
@@ -80,6 +83,9 @@ def analyze_folder(folder: Path, overrides: Overrides | None = None) -> tuple[An
         smallest_effect=given.smallest_effect,
         weights=given.weights,
         unit="clip",
+        fixed=results.complete,
+        segments=segments,
+        segmented_by=segmented_by,
     )
     return analyze(results.observations(), options, notes=notes), results
 

@@ -126,7 +126,7 @@ def test_pieces_of_one_clip_are_one_clip(call: Call, tmp_path: Path) -> None:  #
     out, html = tmp_path / "out", tmp_path / "report.html"
     assert call("ab", "run", experiment(tmp_path), "--output", out, "--quiet").code == 0
     text = call("ab", "analyze", out, "--html", html).out
-    first = "Not enough clips: 1 clip per arm; at least 8 are needed to say anything."
+    first = "Not enough clips: 1 clip; at least 8 are needed to say anything."
     assert text.splitlines()[0] == first and first in html.read_text(encoding="utf-8")
     assert "data:video/mp4;base64," in html.read_text(encoding="utf-8")
     assert "Each clip's value is the mean over its pieces" in text
