@@ -76,13 +76,14 @@ EXTRAS["study"] = [
     "krippendorff>=0.6",
 ]
 EXTRAS["docs"] = ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.27"]
-EXTRAS["app"] = ["gradio>=5"]
+EXTRAS["app"] = [*EXTRAS["evaluation"], "gradio>=6"]
 EXTRAS["dev"] = [
     *EXTRAS["diffusers"],
     *EXTRAS["evaluation"],
     *EXTRAS["study"],
     *EXTRAS["postgres"],
     *EXTRAS["observability"],
+    *EXTRAS["app"],
     "peft>=0.13",
     "torchmetrics>=1.4",
     "sentencepiece",
@@ -136,6 +137,7 @@ setup(
         "nc_refiner.integrations": ["*/README.md"],
         "nc_refiner.assets": ["*.mp4"],
         "nc_refiner.cascade.starts": ["*.yaml"],
+        "nc_refiner.app": ["templates/*"],
         "nc_refiner.pages": ["parts/*"],
         "nc_refiner.evaluation": ["templates/*"],
         "nc_refiner.experiment.store.migrations": ["script.py.mako", "versions/*.py"],

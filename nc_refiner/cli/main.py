@@ -18,6 +18,7 @@ import typer
 from .._version import __version__
 from ..files import DiskFull
 from .ab import ab
+from .app import try_it
 from .cascade import cascade
 from .doctor import doctor
 from .evaluate import evaluate
@@ -70,6 +71,7 @@ app = typer.Typer(
 )
 for _command in (refine, cascade, init, evaluate, sweep, doctor, refiners):
     app.command(cls=PlainCommand)(_guarded(_command))
+app.command("app", cls=PlainCommand)(_guarded(try_it))
 app.add_typer(ab)
 
 
