@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import queue
+import secrets
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -65,7 +66,10 @@ def build(job: Job, refiners: Mapping[str, Backbone] | None = None) -> Any:
         path = None if not source else Path(source)
         return Wanted(path, description, int(seed), int(frames), rows, (prompt or "").strip())
 
-    def refine(*given: Any) -> Iterator[list[Any]]:
+    # Gradio ends its own side of a run only: the run itself is told by the page that it belongs to.
+    running: dict[str, threading.Event] = {}
+
+    def refine(token: str, *given: Any) -> Iterator[list[Any]]:
         quiet = [gr.skip()] * 8
         yield [_status("starting"), *quiet]
         try:
@@ -73,7 +77,8 @@ def build(job: Job, refiners: Mapping[str, Backbone] | None = None) -> Any:
         except (ValueError, OverflowError) as error:
             yield [_status(error=_words(error)), *quiet]
             return
-        for update in _updates(job, asked):
+        running[token] = cancelled = threading.Event()
+        for update in _updates(job, asked, cancelled):
             if update.error:
                 yield [_status(error=update.error), *quiet]
             elif update.outcome is None:
@@ -81,9 +86,15 @@ def build(job: Job, refiners: Mapping[str, Backbone] | None = None) -> Any:
             else:
                 yield [_status("Done."), *_shown(gr, asked, update.outcome)]
 
+    def halt(token: str) -> str:
+        if token in running:
+            running.pop(token).set()
+        return _status(STOPPED)
+
     css = files(__package__ or "").joinpath("templates", "app.css").read_text(encoding="utf-8")
     with gr.Blocks(title="nc-refiner", analytics_enabled=False, fill_width=True, delete_cache=(3600, 6 * 3600)) as page:
         gr.Markdown("# nc-refiner\nRefine a clip and keep its content. Both results come from the same seed.")
+        token = gr.State(lambda: secrets.token_hex(8))
         with gr.Row():
             with gr.Column(scale=1, min_width=300):
                 source = gr.File(
@@ -147,10 +158,10 @@ def build(job: Job, refiners: Mapping[str, Backbone] | None = None) -> Any:
                 with gr.Accordion("The same in YAML", open=False):
                     yaml = gr.Code(language="yaml", interactive=False, elem_id="yaml")
                 notes = gr.Markdown(elem_id="notes")
-        inputs = [source, name, prompt, n, cutoff, own, strength, steps, seed, frames, height]
+        inputs = [token, source, name, prompt, n, cutoff, own, strength, steps, seed, frames, height]
         outputs = [status, result, loss, clip, sdedit, receipt, python, yaml, notes]
-        running = start.click(refine, inputs, outputs, show_progress="hidden", concurrency_limit=1)
-        stop.click(lambda: _status(STOPPED), None, status, cancels=[running], show_progress="hidden", queue=False)
+        refining = start.click(refine, inputs, outputs, show_progress="hidden", concurrency_limit=1)
+        stop.click(halt, token, status, cancels=[refining], show_progress="hidden", queue=False)
     # What Gradio takes when it launches is kept with the page it belongs to.
     page.nc_refiner_look = {"css": css, "theme": _theme(gr)}
     return page
@@ -187,10 +198,9 @@ def launch(page: Any, host: str, port: int, megabytes: int, password: Sequence[s
     )
 
 
-def _updates(job: Job, asked: Wanted) -> Iterator[_Update]:
-    """The run in a thread of its own; leaving this generator stops it."""
+def _updates(job: Job, asked: Wanted, cancelled: threading.Event) -> Iterator[_Update]:
+    """The run in a thread of its own; leaving this generator, or `cancelled`, stops it."""
     messages: queue.Queue[_Update] = queue.Queue()
-    cancelled = threading.Event()
     folder = Path(tempfile.mkdtemp(prefix="nc_refiner_app_"))
 
     def work() -> None:
@@ -205,13 +215,18 @@ def _updates(job: Job, asked: Wanted) -> Iterator[_Update]:
     thread = threading.Thread(target=work, name="nc-refiner app", daemon=True)
     thread.start()
     try:
-        while True:
-            update = messages.get()
+        while not cancelled.is_set():
+            try:
+                # Never blocked for long: what a person stopped must not hold the page's only place.
+                update = messages.get(timeout=0.1)
+            except queue.Empty:
+                continue
             while update.outcome is None and not update.error and not messages.empty():
                 update = messages.get()
             yield update
             if update.outcome is not None or update.error:
                 return
+        yield _Update(error=STOPPED)
     finally:
         cancelled.set()
 
