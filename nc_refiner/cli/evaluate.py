@@ -46,12 +46,15 @@ def evaluate(
 ) -> None:
     """Measure every OUTPUT against REFERENCE: files, or folders whose files are matched by name.
 
+    Of folders the means are told too, and those of every folder in them: one per kind of clip, for example.
+
     The reference is resized to the output (antialiased bicubic). Frames are compared by index where the rates agree or
     the clips have equally many frames, by time where both differ; the alignment is part of the result. A metric whose
     package or weights are missing is not measured, and the reason told; the others are.
     """
     from ..evaluation.meters import Models
-    from .evaluate_pairs import pairs_of
+    from .evaluate_overview import overview, print_overview
+    from .evaluate_pairs import pairs_of, places_of
     from .evaluate_report import as_csv as _csv
     from .evaluate_report import as_json as _json
     from .evaluate_report import print_results
@@ -79,20 +82,22 @@ def evaluate(
         results = _measured(pairs, names, align, align_time, max_frames, models, report)
         if all(value is None for result in results for value in result.metrics.values()):
             raise ValueError("nothing could be measured: " + "; ".join(results[0].not_measured.values()))
+        found = overview(results, places_of(outputs, pairs))
         if table_file is not None:
             wanted_json = table_file.path.suffix.lower() == ".json"
-            _write(table_file, _json(results, per_frame) if wanted_json else _csv(results))
+            _write(table_file, _json(results, per_frame, found) if wanted_json else _csv(results))
         if page_file is not None and report is not None:
             _write(page_file, report.html())
         for file in (table_file, page_file):
             if file is not None:
                 file.commit()
     if as_json:
-        typer.echo(_json(results, per_frame))
+        typer.echo(_json(results, per_frame, found))
     elif as_csv:
         typer.echo(_csv(results), nl=False)
     else:
         print_results(results)
+        print_overview(found)
     for note in [*notes, *(report.notes if report is not None else [])]:
         typer.echo(f"nc-refiner: note: {note}", err=True)
     if as_json or as_csv:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..naming import counted
 from ..video import FrameReader
 from ..video.read import resize
 
@@ -91,8 +92,8 @@ class Alignment:
         last = self.reference_index(self.first + self.frames - 1)
         if self.frames < self.output_frames or last < self.reference_frames - 2:
             found.append(
-                f"{self.frames} frames compared of {self.reference_frames} in the reference and {self.output_frames} "
-                "in the output"
+                f"{counted(self.frames, 'frame')} compared of {self.reference_frames} in the reference and "
+                f"{self.output_frames} in the output"
             )
         elif self.mode == "index" and self.frames < self.reference_frames:
             found.append(
@@ -105,7 +106,7 @@ class Alignment:
         if not self.offset:
             return f"aligned in time: no offset of up to {REACH} frames is better than none"
         where = "later" if self.offset > 0 else "earlier"
-        frames = f"{abs(self.offset)} frame{'' if abs(self.offset) == 1 else 's'}"
+        frames = counted(abs(self.offset), "frame")
         said = f"aligned in time: every frame is compared with what the reference shows {frames} {where}"
         if self.by_default is not None and self.by_default >= FAR:
             said += f"; without this offset the clips are {self.by_default:.1f} times as far apart"

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ..naming import counted
 from ..video import FrameReader
 from .alignment import Alignment, align, aligned_blocks
 from .catalogue import DEFAULT, TO_ORIGINAL
@@ -161,7 +162,7 @@ def measure(
 def _misaligned(shift: Shift) -> str:
     if not shift.far:
         return ""
-    frames = f"{abs(shift.offset)} frame{'' if abs(shift.offset) == 1 else 's'}"
+    frames = counted(abs(shift.offset), "frame")
     return (
         f"the clips look shifted by {frames}: as compared they are {shift.by_default:.1f} times as far apart; "
         "compare them with --align-time"

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..video.conftest import make_video, moving
@@ -53,3 +54,9 @@ def browser() -> Iterator[Any]:
         chromium = driver.chromium.launch(executable_path=path, args=flags)
         yield chromium
         chromium.close()
+
+
+def drifting(count: int) -> torch.Tensor:
+    """A soft pattern that moves by two pixels a frame."""
+    wide = F.interpolate(torch.rand(1, 3, 6, 20, generator=torch.Generator().manual_seed(0)), (48, 160), mode="bicubic")
+    return torch.cat([wide[..., 2 * i : 2 * i + 64] for i in range(count)]).clamp(0, 1)

@@ -12,18 +12,12 @@ from nc_refiner.evaluation.measure import measure
 from nc_refiner.video import FrameReader, read_clip, write_clip
 
 from ..video.conftest import moving
-from .conftest import MakeClip
+from .conftest import MakeClip, drifting
 
 
 def numbered(count: int) -> torch.Tensor:
     """Flat frames, each a little brighter than the one before."""
     return torch.linspace(0.1, 0.9, count)[:, None, None, None].expand(-1, 3, 32, 32)
-
-
-def drifting(count: int) -> torch.Tensor:
-    """A soft pattern that moves by two pixels a frame."""
-    wide = F.interpolate(torch.rand(1, 3, 6, 20, generator=torch.Generator().manual_seed(0)), (48, 160), mode="bicubic")
-    return torch.cat([wide[..., 2 * i : 2 * i + 64] for i in range(count)]).clamp(0, 1)
 
 
 def compared(reference, output, mode: str = "auto", block: int = 3):

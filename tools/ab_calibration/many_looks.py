@@ -19,8 +19,13 @@ from .draws import DIFFERENCES, LEVELS, Draw, Rate
 
 __all__ = ["LOOKED_AT", "Peeking", "peeking", "peeking_live"]
 
+
+def _of_equal_arms(draw: Draw) -> Draw:
+    return lambda rng, n: draw(rng, n) - draw(rng, n)
+
+
 LOOKED_AT: dict[str, Draw] = {
-    **{f"equal arms, {name} values": (lambda rng, n, d=draw: d(rng, n) - d(rng, n)) for name, draw in LEVELS.items()},
+    **{f"equal arms, {name} values": _of_equal_arms(draw) for name, draw in LEVELS.items()},
     **{name: draw for name, draw in DIFFERENCES.items() if name != "normal"},
 }
 """What is looked at: of equal arms, and other differences with mean 0."""

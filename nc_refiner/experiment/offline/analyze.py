@@ -13,6 +13,7 @@ import numpy as np
 from ...evaluation.catalogue import Better
 from ...evaluation.extras import load
 from ..statistics.analysis import Analysis, analyze
+from ..statistics.deciding import skewed
 from ..statistics.options import Options
 from ..statistics.power import PlanReport, plan
 from ..statistics.samples import samples
@@ -192,6 +193,11 @@ def planned(
     # (n − 1) s² / σ² is chi-square: a small pilot may have come out too even by luck.
     upper = spread * float(np.sqrt((count - 1) / load("scipy.stats").chi2.ppf(0.2, count - 1)))
     notes = [f"Pilot: {name}, {chosen} against {control}, {count} clips, observed difference {sample.difference:.3g}."]
+    if sample.paired and skewed(sample.differences):
+        notes.append(
+            "The pilot's differences are skewed: if those of the experiment are too, Wilcoxon's rank test will decide, "
+            "and these numbers, which are the t test's, are a guess."
+        )
     if effect is None:
         effect = sample.difference
         notes.append("The observed difference served as the effect, a mere guess; give the --effect that matters.")

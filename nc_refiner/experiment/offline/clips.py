@@ -165,6 +165,15 @@ def _of_folder(clip: ClipConfig, base: Path) -> list[ClipConfig]:
     ]
 
 
+def each_clip(clips: list[ClipConfig], base: Path) -> list[ClipConfig]:
+    """Every clip of a configuration, a folder being each of its videos.
+
+    Raises:
+        ValueError: a folder that holds none, or that is given one name.
+    """
+    return [one for given in clips for one in _of_folder(given, base)]
+
+
 def sources(clips: list[ClipConfig], base: Path) -> list[Source]:
     """Every clip of a configuration, checked to be there but not decoded.
 
@@ -173,10 +182,10 @@ def sources(clips: list[ClipConfig], base: Path) -> list[Source]:
         base: folder that paths are relative to.
 
     Raises:
-        ValueError: a file that is missing or no video, a folder without one, or pieces that do not fit.
+        ValueError: a file that is missing or no video, or pieces that do not fit.
     """
     found: list[Source] = []
-    for clip in (one for given in clips for one in _of_folder(given, base)):
+    for clip in clips:
         path, original = base / clip.path, base / clip.original if clip.original else None
         if clip.path == "demo":
             path, demo_original = demo_clip()

@@ -179,7 +179,9 @@ def as_lines(analysis: Analysis) -> Iterator[str]:
 
 def _table(analysis: Analysis) -> list[tuple[str, ...]]:
     sequential = analysis.options.sequential
-    rows = [("metric", "arm", "control → arm", "difference", "interval", "p", "p (Holm)", "verdict")]
+    rows: list[tuple[str, ...]] = [
+        ("metric", "arm", "control → arm", "difference", "interval", "p", "p (Holm)", "verdict")
+    ]
     for c in analysis.comparisons:
         means = [number(float(values.mean())) if len(values) else "–" for values in (c.sample.control, c.sample.arm)]
         rows.append(

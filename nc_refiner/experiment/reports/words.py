@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal
 
+from ...naming import counted
 from ..statistics.analysis import Analysis, Comparison
 from ..statistics.deciding import NONE
 from ..statistics.fixed_horizon import MINIMUM_UNITS
@@ -87,6 +88,8 @@ def _conclude(analysis: Analysis, arm: str) -> Conclusion:
     if primary is None:
         return result("not enough data", f"Not enough data: the deciding metric was not measured for {arm}.")
     name = primary.metric.title
+    # Where the rank test decided, nothing was shown of the mean.
+    typical = f" for the typical {unit}" if primary.skewed and not analysis.options.sequential else ""
     violated = [rail for rail in rails if rail.verdict == "violated"]
     if violated:
         broken = ", ".join(rail.metric.title for rail in violated)
@@ -98,7 +101,7 @@ def _conclude(analysis: Analysis, arm: str) -> Conclusion:
             f"Not enough {unit}s: {have}; at least {MINIMUM_UNITS} are needed to say anything.",
         )
     if primary.verdict == "worse":
-        return result("keep", f"Keep {control}: {arm} is worse on {name}.")
+        return result("keep", f"Keep {control}: {arm} is worse on {name}{typical}.")
     if primary.verdict == "equivalent":
         return result("equivalent", f"{arm} and {control} do not differ on {name} by an amount that matters.")
     if primary.verdict != "better":
@@ -113,12 +116,7 @@ def _conclude(analysis: Analysis, arm: str) -> Conclusion:
             "settled.",
         )
     kept = " and keeps every guardrail" if rails else ""
-    return result("prefer", f"Prefer {arm}: it is better than {control} on {name}{kept}.")
-
-
-def counted(count: int, what: str) -> str:
-    """`1 clip`, `2 clips`."""
-    return f"{count} {what}{'' if count == 1 else 's'}"
+    return result("prefer", f"Prefer {arm}: it is better than {control} on {name}{typical}{kept}.")
 
 
 def _open(c: Comparison) -> str:
@@ -130,7 +128,7 @@ def _open(c: Comparison) -> str:
         return f"the difference may lie anywhere from {between}"
     if (c.estimate > 0) != (c.difference > 0):
         return f"the typical difference ({number(c.estimate)}) and the mean one ({number(c.difference)}) disagree"
-    return f"the interval {between} excludes 0, but p after correction for several comparisons {_p(c.p_adjusted)}"
+    return f"the interval {between} excludes 0, but p {_p(c.p_adjusted)} after correction for several comparisons"
 
 
 def _sentence(analysis: Analysis, comparison: Comparison) -> str:
@@ -167,7 +165,8 @@ def _numbers(analysis: Analysis, c: Comparison) -> str:
         if size.paired
         else f"{len(size.arm)} and {counted(len(size.control), options.unit)}"
     )
-    return f"{what} {number(c.estimate)} ({'; '.join(parts)})"
+    mean = f"; the mean difference is {number(c.difference)}" if c.estimate != c.difference else ""
+    return f"{what} {number(c.estimate)} ({'; '.join(parts)}){mean}"
 
 
 def _kind(c: Comparison) -> str:

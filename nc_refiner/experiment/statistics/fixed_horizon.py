@@ -28,6 +28,7 @@ from .samples import Sample
 
 __all__ = [
     "MINIMUM_UNITS",
+    "SMALL",
     "Estimate",
     "Interval",
     "interval_of",
@@ -86,8 +87,11 @@ def _interval(data: tuple[Any, ...], alpha: float) -> Interval:
     """Of the mean of one row of values, or of the difference of the means of two."""
     stats = load("scipy.stats")
     if min(map(len, data)) < SMALL:
-        test = stats.ttest_1samp(*data, 0.0) if len(data) == 1 else stats.ttest_ind(*data, equal_var=False)
-        found = test.confidence_interval(1 - alpha)
+        with warnings.catch_warnings():
+            # Values that hardly vary are as well known as they look.
+            warnings.simplefilter("ignore", RuntimeWarning)
+            test = stats.ttest_1samp(*data, 0.0) if len(data) == 1 else stats.ttest_ind(*data, equal_var=False)
+            found = test.confidence_interval(1 - alpha)
         name = "t interval" if len(data) == 1 else "Welch t interval"
         return Interval(float(found.low), float(found.high), name)
     return _bootstrap(data, _mean if len(data) == 1 else _mean_difference, alpha)

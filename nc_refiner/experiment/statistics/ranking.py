@@ -48,7 +48,8 @@ class Standing:
     """One arm.
 
     Attributes:
-        place: 1 + the number of arms that were shown to be better.
+        place: 1 + the number of arms that were shown to be better, or better than one of those: arms that share a
+            place are not shown to differ.
         arm, mean, units: its name, its mean over units, how many those are.
         beats, loses_to: arms that it was shown to be better, or worse, than.
     """
@@ -97,7 +98,10 @@ def rank(
     """
     if not metric.sign or not pairs:
         return None
-    paired = [_paired(metric, options, *key, *found, family) for key, found in pairs.items()]
+    paired = [
+        _paired(metric, options, one, other, sample, look, adjusted, family)
+        for (one, other), (sample, look, adjusted) in pairs.items()
+    ]
     values: dict[str, list[float]] = {}
     counts: dict[str, int] = {}
     for (one, other), (sample, _, _) in pairs.items():
@@ -105,14 +109,27 @@ def rank(
             if len(row) >= counts.get(arm, 0):
                 values[arm], counts[arm] = [float(row.mean()) if len(row) else float("nan")], len(row)
     standings = []
+    better = {arm: _above(arm, paired) for arm in values}
     for arm in values:
         beats = tuple(p.other for p in paired if p.arm == arm and p.verdict == "better")
         beats += tuple(p.arm for p in paired if p.other == arm and p.verdict == "worse")
         loses = tuple(p.arm for p in paired if p.other == arm and p.verdict == "better")
         loses += tuple(p.other for p in paired if p.arm == arm and p.verdict == "worse")
-        standings.append(Standing(1 + len(loses), arm, values[arm][0], counts[arm], beats, loses))
+        standings.append(Standing(1 + len(better[arm]), arm, values[arm][0], counts[arm], beats, loses))
     standings.sort(key=lambda standing: (standing.place, -metric.sign * standing.mean))
     return Ranking(metric, tuple(standings), tuple(paired), _sentence(metric, standings))
+
+
+def _above(arm: str, pairs: Sequence[Pairing]) -> set[str]:
+    """Arms shown to be better than `arm`, or than one of those."""
+    found: set[str] = set()
+    new = {arm}
+    while new:
+        ahead = {p.arm for p in pairs if p.other in new and p.verdict == "better"}
+        ahead |= {p.other for p in pairs if p.arm in new and p.verdict == "worse"}
+        new = ahead - found - {arm}
+        found |= new
+    return found
 
 
 def _paired(

@@ -106,7 +106,7 @@ def test_a_folder_of_the_first_format_is_read(tmp_path: Path) -> None:
 
 def test_a_folder_is_each_of_its_videos(tmp_path):
     from nc_refiner.clip import VideoClip
-    from nc_refiner.experiment.offline.clips import sources
+    from nc_refiner.experiment.offline.clips import each_clip, sources
     from nc_refiner.experiment.offline.config import ClipConfig
     from nc_refiner.video import write_clip
 
@@ -114,14 +114,14 @@ def test_a_folder_is_each_of_its_videos(tmp_path):
         (tmp_path / folder).mkdir()
         for name in ("b", "a"):
             write_clip(VideoClip(torch.full((2, 3, 32, 32), 0.5), 8.0), tmp_path / folder / f"{name}.mp4")
-    found = sources([ClipConfig(path="clips", original="originals", max_frames=1)], tmp_path)
+    found = sources(each_clip([ClipConfig(path="clips", original="originals", max_frames=1)], tmp_path), tmp_path)
     names = [(one.name, one.path.name, one.original.name) for one in found]
     assert names == [("a", "a.mp4", "a.mp4"), ("b", "b.mp4", "b.mp4")]
     with pytest.raises(ValueError, match="leave `name` out"):
-        sources([ClipConfig(path="clips", name="mine")], tmp_path)
+        each_clip([ClipConfig(path="clips", name="mine")], tmp_path)
     (tmp_path / "nothing").mkdir()
     with pytest.raises(ValueError, match="holds no video"):
-        sources([ClipConfig(path="nothing")], tmp_path)
+        each_clip([ClipConfig(path="nothing")], tmp_path)
     (tmp_path / "originals" / "a.mp4").unlink()
     with pytest.raises(ValueError, match=r"a\.mp4"):
-        sources([ClipConfig(path="clips", original="originals")], tmp_path)
+        sources(each_clip([ClipConfig(path="clips", original="originals")], tmp_path), tmp_path)
