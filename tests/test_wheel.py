@@ -78,7 +78,12 @@ def test_the_wheel_is_what_runs_and_it_is_whole(installed, tmp_path):
     )
     ran = _python(installed, tmp_path, "-c", code, str(installed))
     assert ran.returncode == 0 and ran.stdout.startswith("nc-refiner "), ran.stdout + ran.stderr
-    for part in ("py.typed", "integrations/lavie/README.md", "experiment/reports/templates/report.html"):
+    for part in (
+        "py.typed",
+        "integrations/lavie/README.md",
+        "experiment/reports/templates/ab.html",
+        "pages/parts/look.css",
+    ):
         assert (installed / "nc_refiner" / part).is_file(), part
 
 

@@ -87,7 +87,7 @@ def evaluate(
             wanted_json = table_file.path.suffix.lower() == ".json"
             _write(table_file, _json(results, per_frame, found) if wanted_json else _csv(results))
         if page_file is not None and report is not None:
-            _write(page_file, report.html())
+            _write(page_file, report.html([one.as_dict() for one in found]))
         for file in (table_file, page_file):
             if file is not None:
                 file.commit()

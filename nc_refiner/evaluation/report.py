@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,8 +113,13 @@ class Report:
         path.unlink()
         return self._embedded.add(content, name)
 
-    def html(self) -> str:
-        """The page."""
+    def html(self, overview: Sequence[Mapping[str, Any]] = ()) -> str:
+        """The page.
+
+        Args:
+            overview: means of several clips, as `evaluate --json` gives them; they stand first.
+        """
+        from .report_overview import overview_of
         from .report_page import groups_of
 
         if not self._pairs:
@@ -127,6 +133,7 @@ class Report:
             "evaluate.js",
             self.notes,
             groups=groups,
+            overview=overview_of(overview, [pair.measurement for pair in self._pairs]),
             metrics=[METRICS[name] for name in METRICS if any(name in group["names"] for group in groups)],
         )
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from .catalogue import METRICS
 from .measure import Measurement, alignment_notes, labels
 from .plots import SERIES, plot
-from .report_words import summary, winners
+from .report_words import summary, way_of, winners
 
 __all__ = ["groups_of"]
 
@@ -38,6 +38,7 @@ def _group(number: int, group: list[Entry]) -> dict[str, Any]:
         rows.append(
             {
                 "metric": metric,
+                "way": way_of(metric),
                 "reference": metric.shown(own) if metric.own else "",
                 "values": [metric.shown(value) for value in values],
                 "best": winners(metric, values, own),

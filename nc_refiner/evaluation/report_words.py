@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..naming import counted
 from .catalogue import METRICS, Metric
 from .measure import Measurement
 
-__all__ = ["frames_in_words", "summary", "winners"]
+__all__ = ["summary", "way_of", "winners"]
 
 CLEAR = 0.02
 """A change of detail by less than this share is called none."""
 
 
-def frames_in_words(count: int) -> str:
-    """`1 frame`, `2 frames`."""
-    return f"{count} frame{'' if count == 1 else 's'}"
+def way_of(metric: Metric) -> str:
+    """Which way `metric` is better, in words."""
+    near = "nearer to the reference is better" if metric.own else "nearer to 0 is better"
+    ways = {"lower": "less is better", "higher": "more is better", "reference": near}
+    return ways.get(metric.better, "neither more nor less is better")
 
 
 def winners(metric: Metric, values: Sequence[float | None], own: float | None) -> frozenset[int]:
@@ -54,7 +57,7 @@ def summary(reference: str, labels: Sequence[str], measurements: Sequence[Measur
     counts = {label: sum(i in some for some in won.values()) for i, label in enumerate(labels)}
     order = sorted(counts, key=lambda label: -counts[label])
     first = [label for label in order if counts[label] == counts[order[0]]]
-    of = f"{counts[order[0]]} of {rows} measure{'' if rows == 1 else 's'}"
+    of = f"{counts[order[0]]} of {counted(rows, 'measure')}"
     if len(first) == 1:
         rest = ", ".join(f"{label} on {counts[label]}" for label in order[1:])
         head = f"{first[0]} is best on {of}; {rest}."
@@ -76,7 +79,7 @@ def _single(reference: str, label: str, measurement: Measurement) -> str:
         parts = [
             f"{METRICS[name].label} {METRICS[name].shown(value)}" for name, value in found.items() if value is not None
         ]
-    compared = frames_in_words(measurement.alignment.frames)
+    compared = counted(measurement.alignment.frames, "frame")
     return f"{label} against {reference} over {compared}: {', '.join(parts[:2])}."
 
 

@@ -41,7 +41,6 @@ class Dot:
 def scatter(
     dots: Sequence[Dot],
     line: Sequence[tuple[float, float]],
-    around: Sequence[tuple[float, float]],
     across: str,
     up: str,
     turned: bool,
@@ -51,11 +50,10 @@ def scatter(
     Args:
         dots: what is drawn.
         line: corners of the front, in order.
-        around: places that must be in sight, so that several pictures have the same axes.
         across, up: names of the axes.
         turned: whether less is better across: it then stands to the right.
     """
-    places = [*around, *((dot.x, dot.y) for dot in dots)]
+    places = [(dot.x, dot.y) for dot in dots]
     if not places:
         return Markup()
 
@@ -91,12 +89,13 @@ def scatter(
     # Those on the front last, above the others.
     for dot in sorted(dots, key=lambda dot: dot.front):
         kind = f"point s{dot.series}" + (" on" if dot.front else "")
-        where = f"{x(dot.x):.1f}", f"{y(dot.y):.1f}"
+        across_x, along_y = f"{x(dot.x):.1f}", f"{y(dot.y):.1f}"
+        text_y = f"{y(dot.y) + 4:.1f}"
         parts.append(
             f'<g class="{kind}" data-point="{dot.point}" tabindex="0" role="button" aria-pressed="false" '
-            f'aria-label="{escape(dot.told)}"><title>{escape(dot.told)}</title>'
-            f'<circle cx="{where[0]}" cy="{where[1]}" r="{RADIUS}"/>'
-            f'<text x="{where[0]}" y="{float(where[1]) + 4:.1f}" text-anchor="middle">{escape(dot.text)}</text></g>'
+            f'aria-label="{escape(dot.told)}">'
+            f'<circle cx="{across_x}" cy="{along_y}" r="{RADIUS}"/>'
+            f'<text aria-hidden="true" x="{across_x}" y="{text_y}" text-anchor="middle">{escape(dot.text)}</text></g>'
         )
     return Markup(
         f'<svg class="plot scatter" role="group" aria-label="{escape(up)} against {escape(across)}" '

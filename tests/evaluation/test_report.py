@@ -259,6 +259,7 @@ def test_the_summary_and_the_winners(opened: Opened):
 
 def test_without_h264_the_rest_works(browser: Any, page_file: Path):
     view = Opened(browser, page_file)
+    view.frames_shown()
     view.page.evaluate("document.querySelectorAll('video').forEach(v => { v.src = 'blob:nothing'; })")
     view.page.locator(".missing").wait_for(state="visible")
     assert "cannot play H.264" in view.page.locator(".missing").inner_text()
@@ -278,6 +279,35 @@ def test_beyond_the_limit_videos_are_left_out_in_words(tmp_path: Path, browser: 
     assert not view.page.locator(".clock").inner_text().startswith("1/")
     assert view.said == []
     view.context.close()
+
+
+def test_several_clips_lead_with_their_means_and_link_the_worst(tmp_path: Path, browser: Any):
+    from nc_refiner.cli.main import main
+
+    for number, amount in enumerate((0.1, 0.4, 0.2)):
+        frames = textured(3)
+        for folder, changed in (("ref", frames), ("near", noisy(frames, amount / 4)), ("far", noisy(frames, amount))):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            make_video(tmp_path / folder / f"clip{number}.mp4", changed)
+    folders = [str(tmp_path / name) for name in ("ref", "near", "far")]
+    page = tmp_path / "all.html"
+    assert main(["evaluate", *folders, "--metrics", "mse,ssim", "--html", str(page)]) == 0
+    view = Opened(browser, page, (390, 844))
+    headline = view.page.locator(".verdict p").first.inner_text()
+    assert headline.startswith("On average over 3 clips ") and "near is best on 2 of 2 measures" in headline
+    assert view.page.locator(".means .win").count() == 2
+    fits(view)
+    cell = view.page.locator(".means tbody td").nth(1).bounding_box()
+    assert cell["x"] + cell["width"] <= 390, "the second folder is in sight"
+    # The worst clip is the one with the most noise; its link leads to its player.
+    worst = view.page.locator(".verdict li").last.locator("a").first
+    assert worst.inner_text() == "clip1.mp4"
+    worst.click()
+    view.until("location.hash !== ''")
+    place = view.page.locator(view.value("location.hash"))
+    assert place.locator("h2").inner_text() == "clip1.mp4" and place.locator(".player").count() == 1
+    view.frames_shown(f"{view.value('location.hash')} .player")
+    view.close()
 
 
 def test_names_are_escaped(tmp_path: Path, browser: Any):

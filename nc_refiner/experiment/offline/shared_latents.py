@@ -83,8 +83,8 @@ class Bench:
         scale = self.plan.described.get("guidance_scale")
         return Setting.of(self.adapter, latents, steps, self._condition, seed, guidance_scale=scale)
 
-    def measured(self, arm: Arm, latents: Tensor, setting: Setting) -> Row:
-        """Metrics of an arm's refined latents, and their own content loss."""
+    def measured(self, latents: Tensor, setting: Setting, arm: Arm | None = None) -> Row:
+        """Metrics of refined latents, and their own content loss; those of an `arm` are kept where they are to be."""
         how = next(iter(self._encodings.values())).how
         frames = how.undo(self.adapter.decode(latents))
         if not bool(torch.isfinite(frames).all()):
@@ -92,12 +92,10 @@ class Bench:
         loss = content_loss(latents, setting.reference, COMMON_CUTOFF)
         return {"output_loss": loss, **self._measured(arm, frames)}
 
-    def _measured(self, arm: Arm, frames: Tensor) -> Row:
+    def _measured(self, arm: Arm | None, frames: Tensor) -> Row:
         names = (*self.plan.metrics, *(("psnr_to_original",) if self.clip.original is not None else ()))
-        return {
-            **measure_frames(self.clip.frames, frames, names, original=self.clip.original),
-            **self._keep(arm, frames),
-        }
+        measured = measure_frames(self.clip.frames, frames, names, original=self.clip.original)
+        return {**measured, **(self._keep(arm, frames) if arm is not None else {})}
 
 
 class _Trial:
@@ -129,7 +127,7 @@ class _Trial:
 
     def _row(self, arm: Arm, latents: Tensor, evaluations: int, **more: Any) -> Row:
         steps = len(self._setting.timesteps)
-        measured = self._bench.measured(arm, latents, self._setting)
+        measured = self._bench.measured(latents, self._setting, arm)
         return {"steps": steps, "evaluations": evaluations, **more, **measured}
 
     def _first_x0(self) -> Tensor:

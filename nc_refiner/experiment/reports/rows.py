@@ -28,6 +28,11 @@ SAYS = {
     "undecided": "not shown to differ",
     "too few": "too few to say anything",
 }
+RAILS = {
+    "kept": "the guardrail is kept",
+    "violated": "the guardrail is broken",
+    "undecided": "whether the guardrail is kept is not settled",
+}
 POINTS = 400
 
 
@@ -41,7 +46,8 @@ def _row(
     low, high = interval.low, interval.high
     known = math.isfinite(low) or math.isfinite(high)
     said = SAYS[verdict]
-    if base and math.isfinite(difference) and difference and "shift" not in metric.name and "dB" not in metric.title:
+    told_apart = verdict in ("better", "worse", "different") and math.isfinite(difference) and difference != 0
+    if base and told_apart and "shift" not in metric.name and "dB" not in metric.title:
         # Twice as much and more is easier to grasp as a factor.
         share = difference / abs(base)
         way = "more" if share > 0 else "less"
@@ -65,7 +71,9 @@ def forest_of(analysis: Analysis, compared: Sequence[Comparison]) -> dict[str, l
         if limit is not None and not str(limit).endswith("x"):
             guard = f" (guardrail: at most {limit} worse)"
         base = float(c.sample.control.mean()) if len(c.sample.control) else None
-        row = _row(c.metric.title + guard, c.metric, c.verdict, c.estimate, c.deciding, "", base)
+        rail = next((r for r in analysis.guardrails if r.arm == c.arm and r.metric.name == c.metric.name), None)
+        words = "" if rail is None else f"; {RAILS[rail.verdict]}"
+        row = _row(c.metric.title + guard, c.metric, c.verdict, c.estimate, c.deciding, words, base)
         found["directed" if c.metric.sign else "undirected"].append(row)
     return found
 

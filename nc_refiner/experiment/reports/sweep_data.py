@@ -111,7 +111,9 @@ def words_of(rows: Sequence[Row], points: Sequence[Point]) -> tuple[str, list[st
                 rows, near.name, picked(refiner, strength, best.label), picked(refiner, strength, base.label)
             )
             better = (
-                "" if pair is None else f", better on {pair.above if near.sign > 0 else pair.below} of {pair.count}"
+                ""
+                if pair is None
+                else f", better on {pair.above if near.sign > 0 else pair.below} of {counted(pair.count, 'clip')}"
             )
             change = 100 * (best.means[detail.name] / base.means[detail.name] - 1) if base.means[detail.name] else 0.0
             way = (

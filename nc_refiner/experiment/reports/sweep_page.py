@@ -97,7 +97,7 @@ def _player(
             if p.refiner == point.refiner and p.method == "sdedit" and p.strength == point.strength
         ]
         input_ = [other for other, p in enumerate(points) if p.refiner == point.refiner and p.method == "input"]
-        base[str(number)] = {"SDEdit": (same or [None])[0], "input": (input_ or [None])[0]}
+        base[str(number)] = {"SDEdit": next(iter(same), None), "input": next(iter(input_), None)}
     return {"clips": clips, "left": 0, "right": 0, "reference": "", "found": found, "base": base}, list(found)
 
 
@@ -148,7 +148,7 @@ def _plots(
         return point.means[near.name] * near.factor, point.means[detail.name] * detail.factor
 
     shown = [p for p in points if all(name in p.means for name in axes)]
-    found = []
+    found: list[tuple[str, Any]] = []
     groups = groups_of([{"refiner": p.refiner, "strength": p.strength} for p in points])
     cutoffs = sorted({p.cutoff for p in points if p.method == "nc" and p.cutoff is not None})
     for refiner, strength in groups:
@@ -158,17 +158,16 @@ def _plots(
                 continue
             series = 7 if point.method != "nc" or point.cutoff is None else cutoffs.index(point.cutoff) % 7
             text = (
-                str(point.iterations) if point.method == "nc" else {"sdedit": "0", "input": "in"}.get(point.method, "×")
+                str(point.iterations) if point.method == "nc" else {"sdedit": "0", "input": "◆"}.get(point.method, "×")
             )
             told = f"{point.title}: {near.label} {point.told[near.name]}, {detail.label} {point.told[detail.name]}"
             on_front = any(point is other for other in front)
             dots.append(Dot(*place(point), text, series, told, number[id(point)], on_front))
-        line = [place(p) for p in front if p.refiner == refiner]
-        limits = [place(p) for p in shown if p.refiner == refiner]
+        line = [place(p) for p in front if p.refiner == refiner and p.strength == strength]
         title = (
             f"{refiner}, strength {strength:g}" if len({p.refiner for p in points}) > 1 else f"Strength {strength:g}"
         )
-        found.append((title, scatter(dots, line, limits, near.label, detail.label, near.sign < 0), []))
+        found.append((title, scatter(dots, line, near.label, detail.label, near.sign < 0)))
     keys = [(f"ν = {cutoff:g}", i % 7) for i, cutoff in enumerate(cutoffs)]
-    keys.append(("SDEdit (0), input (in) and others (×)", 7))
-    return [(title, picture, keys) for title, picture, _ in found]
+    keys.append(("SDEdit (0), input (◆), others (×)", 7))
+    return [(title, picture, keys) for title, picture in found]
