@@ -124,13 +124,13 @@ class Pictures:
             return words, self.shown(frames, crop=True)
 
         row = [picture("SDEdit (N = 0)" if n == 0 else f"N = {n}", self.refined(n)) for n in (0, 1, 3, 10)]
-        _sheet([[source, *row]], folder / "choosing_n.jpg")
+        _sheet([[source, *row[:2]], row[2:]], folder / "choosing_n.jpg")
         row = [picture(f"cutoff {c:g}", self.refined(3, cutoff=c)) for c in (0.1, 0.45, 0.7, 1.0)]
-        _sheet([[source, *row]], folder / "choosing_cutoff.jpg")
+        _sheet([[source, *row[:2]], row[2:]], folder / "choosing_cutoff.jpg")
         strengths = (0.2, 0.4, 0.6)
         rows = [
-            [source, *(picture(f"SDEdit, strength {s:g}", self.refined(0, strength=s)) for s in strengths)],
-            [source, *(picture(f"N = 3, strength {s:g}", self.refined(3, strength=s)) for s in strengths)],
+            [picture(f"SDEdit, strength {s:g}", self.refined(0, strength=s)) for s in strengths],
+            [picture(f"N = 3, strength {s:g}", self.refined(3, strength=s)) for s in strengths],
         ]
         _sheet(rows, folder / "choosing_strength.jpg")
 
