@@ -38,6 +38,8 @@ def test_doctor(call: Call) -> None:
     report = json.loads(call("doctor", "--json").out)
     assert report["refiners"]["embedded"] == "ready" and report["packages"]["torch"]["version"]
     assert report["device"] and report["versions"]["nc_refiner"]
+    assert "nc-refiner refine --demo" in report["next"][0]
+    assert outcome.out.rstrip().partition("\nnext\n")[2].startswith("  See it work")
 
 
 def test_doctor_without_packages(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,6 +52,7 @@ def test_doctor_without_packages(call: Call, monkeypatch: pytest.MonkeyPatch) ->
     assert outcome.out.partition("\nrefiners")[0].count("not installed") == 7
     report = json.loads(call("doctor", "--json").out)
     assert all(entry["version"] is None for entry in report["packages"].values())
+    assert report["next"] == ["Install what is missing: pip install torch safetensors av"]
 
 
 def test_doctor_and_refiners_with_broken_adapters(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -101,7 +101,7 @@ class Pieces(_Strict):
 
 
 class ClipConfig(_Strict):
-    """A video (or `demo`, the bundled one), relative to the experiment's file.
+    """A video, a folder of them, or `demo`, the bundled one; relative to the experiment's file.
 
     `original`: the undegraded original, where there is one. `name`: of the unit; default: the file's. `tag`: a word for
     what the clip shows, such as `people`; results are also given by tag, or else by the clips' folders.

@@ -33,7 +33,7 @@ from ...refining.resize import resized
 from ...refining.run import Refinement
 from ...refining.settings import RefineSettings
 from .arms import Arm, arms_of
-from .clips import InputClip, Source, sources
+from .clips import InputClip, Source, each_clip, sources
 from .config import ExperimentConfig, PlanBase
 from .results import CELLS, INPUT_CLIP, KEPT, MANIFEST, CellStore, cell_key, clip_folder, output_key
 from .shared_encode import SharedEncode
@@ -226,8 +226,8 @@ class OfflineRun:
     """
 
     def __init__(self, config: ExperimentConfig, base: Path, folder: Path, device: str | None = None):
-        self.config, self.folder = config, folder
-        self.sources = sources(config.clips, base)
+        self.config = config = config.model_copy(update={"clips": each_clip(config.clips, base)})
+        self.folder, self.sources = folder, sources(config.clips, base)
         self._device = {"device": device} if device is not None else {}
         self._adapters: dict[str, SharedEncode] = {}
         self._models = Models(**{name: base / path for name, path in config.weights.items()}, device=device or "cpu")

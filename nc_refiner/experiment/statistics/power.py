@@ -134,8 +134,12 @@ class PlanReport:
         """For people."""
         p = self.plan
         what = "units" if p.paired else "units per arm"
-        how = "always-valid intervals" if p.sequential else "fixed horizon"
-        if self.asked_units:
+        test = "paired t test" if p.paired else "Welch's t test"
+        how = "decided by always-valid intervals" if p.sequential else f"one look, {test}"
+        least = READY if p.sequential and not p.paired else MINIMUM_UNITS
+        if self.asked_units and p.units < least:
+            yield f"{p.units} {what} decide nothing, whatever the effect: the analysis needs at least {least}."
+        elif self.asked_units:
             yield f"{p.units} {what} show an effect of {p.effect:.3g} (sd {p.sd:.3g}) with power {p.power:.0%}, {how}."
         else:
             yield f"{p.units} {what} are needed to show an effect of {p.effect:.3g} (sd {p.sd:.3g}), {how}."
@@ -144,7 +148,7 @@ class PlanReport:
             c = self.cautious
             bound = f"were the sd {c.sd:.3g}, its 80 % upper bound"
             yield f"{bound}: power {c.power:.0%}" if self.asked_units else f"{bound}: {c.units} {what}"
-        if p.sequential:
+        if p.sequential and p.units >= least:
             total = p.units if p.paired else 2 * p.units
             yield f"Give ab analyze --planned {total}: the intervals are then tightest there."
         yield from self.notes

@@ -32,7 +32,7 @@ from nc_refiner.experiment.statistics.confidence_sequences import (
 from nc_refiner.experiment.statistics.deciding import one_look, skewed
 from nc_refiner.experiment.statistics.holm import holm
 from nc_refiner.experiment.statistics.observations import Exposure, Observation
-from nc_refiner.experiment.statistics.power import plan
+from nc_refiner.experiment.statistics.power import PlanReport, plan
 from nc_refiner.experiment.statistics.sample_ratio import check_sample_ratio
 from nc_refiner.experiment.statistics.samples import Sample, samples
 
@@ -186,6 +186,18 @@ def test_looks_are_those_of_the_analysis() -> None:
         decided = analyze(rows, Options("control", sequential=True)).comparisons[0]
         found = (decided.deciding.low, decided.deciding.high)
         assert found == pytest.approx((sequence.low[units - 1], sequence.high[units - 1]))
+
+
+def test_a_plan_in_words_names_the_test_that_will_decide() -> None:
+    def said(asked: bool, **design: object) -> list[str]:
+        return list(PlanReport(plan(0.5, 1.0, **design), asked, None, ()).lines())  # type: ignore[arg-type]
+
+    assert said(False)[0] == "34 units are needed to show an effect of 0.5 (sd 1), one look, paired t test."
+    assert "Welch's t test" in said(False, paired=False)[0]
+    assert said(False, sequential=True)[-1].startswith("Give ab analyze --planned 64")
+    assert said(True, units=5) == ["5 units decide nothing, whatever the effect: the analysis needs at least 8."]
+    (live,) = said(True, units=20, paired=False, sequential=True)
+    assert live.startswith("20 units per arm decide nothing") and live.endswith("at least 30.")
 
 
 @pytest.mark.slow
