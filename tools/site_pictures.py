@@ -85,7 +85,7 @@ class Pictures:
         level = adapter.noise_level(steps.first)
         noise = torch.randn(reference.shape, generator=torch.Generator().manual_seed(SEED))
         noisy = level.add_noise(reference, noise)
-        low_pass = LowPass(*reference.shape[-2:], self.default.default_cutoff)
+        low_pass = LowPass(reference.shape[-2], reference.shape[-1], self.default.default_cutoff)
 
         def estimate(x_t: Tensor) -> Tensor:
             with torch.inference_mode():

@@ -49,6 +49,12 @@ def _parser() -> argparse.ArgumentParser:
     training.add_argument("--minutes", type=float, default=TrainingConfig.minutes)
     training.add_argument("--batch", type=int, default=TrainingConfig.batch)
     training.add_argument("--crop", type=int, default=TrainingConfig.crop)
+    training.add_argument(
+        "--soft",
+        type=float,
+        default=TrainingConfig.soft,
+        help="share of the noisier samples that are shown softened, their target sharp; not measured yet (default 0)",
+    )
     training.add_argument("--piece-minutes", type=float, default=float("inf"), help="stop (and save) after so many")
     training.add_argument(
         "--init-from",
@@ -147,7 +153,9 @@ def main() -> int:
         fetch(arguments.data)
         prepare(arguments.data, arguments.videos, arguments.photos)
     elif arguments.command == "train":
-        config = TrainingConfig(minutes=arguments.minutes, batch=arguments.batch, crop=arguments.crop)
+        config = TrainingConfig(
+            minutes=arguments.minutes, batch=arguments.batch, crop=arguments.crop, soft=arguments.soft
+        )
         start = arguments.init_from or find_ffdnet(arguments.data)
         trainer = Trainer(
             config,

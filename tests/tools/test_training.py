@@ -135,6 +135,20 @@ def test_training_starts_as_ffdnet(cache, tmp_path, monkeypatch):
         load_ffdnet(path)
 
 
+def test_some_of_the_noisier_samples_are_shown_softened(cache, tmp_path, monkeypatch):
+    plain = trainer(cache, tmp_path, 0.0, monkeypatch)
+    latents = torch.randn(6, 3, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    sigma = torch.tensor([10.0, 80.0, 10.0, 80.0, 80.0, 80.0]) / 255
+    state = plain.generator.get_state()
+    assert plain._softened(latents, sigma) is latents and torch.equal(state, plain.generator.get_state())
+    plain.config.soft = 1.0
+    shown = plain._softened(latents, sigma)
+    assert torch.equal(shown[::2][:2], latents[::2][:2]) and shown.shape == latents.shape
+    for index in (1, 3, 4, 5):
+        assert float(shown[index].std()) < 0.8 * float(latents[index].std())
+        assert float(shown[index].mean()) == pytest.approx(float(latents[index].mean()), abs=0.05)
+
+
 def test_the_fastest_mode_is_measured_and_leaves_no_gradient():
     with torch.random.fork_rng():
         network = VideoDenoiser(TINY)

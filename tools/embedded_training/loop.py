@@ -56,8 +56,8 @@ class TrainingConfig:
     frames: int = 6
     batch: int = 4
     trunk_rate: float = 1.5e-5
-    mixing_rate: float = 1e-4
-    helper_rate: float = 3e-4
+    mixing_rate: float = 5e-5
+    helper_rate: float = 1.5e-4
     warmup: int = 300
     decay_from: float = 0.3
     ema_steps: int = 400
@@ -65,7 +65,7 @@ class TrainingConfig:
     focus: float = 0.9
     tail: float = 0.5
     stills: float = 0.05
-    soft: float = 0.25
+    soft: float = 0.0
     soft_above: float = 30.0
     weights: tuple[float, float, float] = (0.35, 0.25, 0.4)
     seed: int = 0
@@ -201,6 +201,8 @@ class Trainer:
 
     def _softened(self, latents: Tensor, sigma: Tensor) -> Tensor:
         """`latents`, some of the noisier samples softened."""
+        if not self.config.soft:
+            return latents
         pick = torch.rand(len(latents), generator=self.generator) < self.config.soft
         factors = 1.3 + 1.0 * torch.rand(len(latents), generator=self.generator)
         blurs = 0.3 + 0.5 * torch.rand(len(latents), generator=self.generator)
