@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, cast
@@ -22,7 +21,7 @@ from .tap import Tap, tapped
 __all__ = ["Calibrator", "Run"]
 
 LEAST_SIGNAL = 1e-3
-"""α / √(α² + σ²) below which the start holds nothing of the latent: flow models and zero terminal SNR at full denoise."""
+"""α / √(α² + σ²) below which the start holds nothing of the latent: flow and zero terminal SNR at full denoise."""
 
 log = logging.getLogger("nc_refiner.comfyui")
 
@@ -100,18 +99,17 @@ class Calibrator:
             why = "the sampler starts from pure noise, which keeps nothing of the latent; use a lower denoise"
             self._warn(why)
             return self._passed_on(why, sample(noise))
-        trial = _Trial(
-            self, model_wrap, sampler, sigmas, extra_args, noise, latent_image, denoise_mask, part, level, most
-        )
+        start = _Start(noise, latent_image, denoise_mask, sigmas, part, level, most)
+        trial = _Trial(self, model_wrap, sampler, extra_args, start)
         tap = Tap() if self.config.reuse_prediction else None
         try:
             with torch.no_grad():
-                done, start = trial.calibrated(tap)
+                done, calibrated = trial.calibrated(tap)
             self.last = Run(self.config, done.trace.content_loss, level)
             if tap is None:
-                return sample(start)
+                return sample(calibrated)
             with options_of(model_wrap, tapped(model_wrap.model_options, tap)):
-                answer = sample(start)
+                answer = sample(calibrated)
             self.last = Run(self.config, done.trace.content_loss, level, tap.kept)
             return answer
         finally:
@@ -140,31 +138,32 @@ class Calibrator:
         self._warned = True
 
 
+@dataclass(frozen=True, eq=False)
+class _Start:
+    """What the sampler was given, and what was found out about it: `most` is ComfyUI's `max_denoise`."""
+
+    noise: Tensor
+    latent: Tensor
+    mask: Tensor | None
+    sigmas: Tensor
+    part: Part
+    level: NoiseLevel
+    most: bool
+
+
 class _Trial:
     """One run of a sampler, until its start is calibrated."""
 
-    def __init__(
-        self,
-        calibrator: Calibrator,
-        guider: Any,
-        sampler: Any,
-        sigmas: Tensor,
-        extra_args: dict[str, Any],
-        noise: Tensor,
-        latent: Tensor,
-        mask: Tensor | None,
-        part: Part,
-        level: NoiseLevel,
-        most: bool,
-    ):
-        self.config, self.host = calibrator.config, calibrator.host
-        self.guider, self.sigmas = guider, sigmas
-        self.noise, self.latent, self.mask = noise, latent, mask
-        self.part, self.level, self.most = part, level, most
+    def __init__(self, calibrator: Calibrator, guider: Any, sampler: Any, extra_args: dict[str, Any], start: _Start):
+        self.config, self.host, self.guider = calibrator.config, calibrator.host, guider
+        self.noise, self.latent, self.mask = start.noise, start.latent, start.mask
+        self.sigmas, self.part, self.level, self.most = start.sigmas, start.part, start.level, start.most
         self.options, self.seed = extra_args["model_options"], extra_args.get("seed")
-        self.model = self.host.masked_model(guider, sigmas)
-        self.model.latent_image = latent
-        self.start = self._scaled(noise)
+        self.quiet = without_caches(self.options)
+        self.sigma = self.sigmas[0] * self.noise.new_ones([self.noise.shape[0]])
+        self.model = self.host.masked_model(guider, self.sigmas)
+        self.model.latent_image = self.latent
+        self.start = self._scaled(self.noise)
         self.other_noise = self._noise_under_the_mask(sampler)
         self.open = self._open()
 
@@ -187,11 +186,7 @@ class _Trial:
         if self.mask is None or change is None:
             return self.mask
         more = {"model": self.guider, "sigmas": self.sigmas}
-        return cast(Tensor, change(self._sigma, self.mask, extra_options=more))
-
-    @property
-    def _sigma(self) -> Tensor:
-        return self.sigmas[0] * self.noise.new_ones([self.noise.shape[0]])
+        return cast(Tensor, change(self.sigma, self.mask, extra_options=more))
 
     def _spread(self, part: Tensor) -> Tensor:
         """A change of the picture as a change of everything the sampler has, nothing where the mask keeps."""
@@ -208,13 +203,12 @@ class _Trial:
         noise = self._noise_for(x_t)
         self.model.noise = noise if self.other_noise is None else self.other_noise
         x0 = self.model(
-            self._scaled(noise), self._sigma, denoise_mask=self.mask, model_options=self._quiet, seed=self.seed
+            self._scaled(noise), self.sigma, denoise_mask=self.mask, model_options=self.quiet, seed=self.seed
         )
         return self.part.of(cast(Tensor, x0))
 
     def calibrated(self, tap: Tap | None) -> tuple[Calibrated, Tensor]:
         """What the core came to, and the noise to hand to the sampler."""
-        self._quiet = without_caches(self.options)
         heard = without_caches(self.guider.model_options)
         with ExitStack() as stack:
             stack.enter_context(options_of(self.guider, heard if tap is None else tapped(heard, tap)))
@@ -230,6 +224,6 @@ class _Trial:
                 done = cast(Calibrated, stop.value)
             if tap is not None and done.x0 is not None and estimate is not None:
                 excess = self._spread(estimate.to(done.x0) - done.x0)
-                known = len(self._quiet.get("sampler_post_cfg_function", []))
+                known = len(self.quiet.get("sampler_post_cfg_function", []))
                 tap.promise(lambda: self._predict(done.x_t), self.sigmas[0], known, excess)
         return done, self._noise_for(done.x_t)

@@ -27,9 +27,9 @@ class NoiseCalibrationNode(io.ComfyNode):
             node_id="NoiseCalibration",
             display_name="Noise Calibration",
             category=CATEGORY,
-            description="Keeps faces, text and colours through a second pass: corrects the noise before sampling so that "
-            "the model's first estimate agrees with the input. Put it on the MODEL line in front of any sampler that "
-            "starts from an image or video latent with denoise below 1.",
+            description="Keeps faces, text and colours through a second pass: corrects the noise before sampling so "
+            "that the model's first estimate agrees with the input. Put it on the MODEL line in front of any sampler "
+            "that starts from an image or video latent with denoise below 1.",
             inputs=[
                 io.Model.Input("model", tooltip="The model of the second pass (the refiner)."),
                 io.Int.Input(
@@ -37,8 +37,8 @@ class NoiseCalibrationNode(io.ComfyNode):
                     default=3,
                     min=0,
                     max=100,
-                    tooltip="How often the noise is corrected; each costs one evaluation of the model. 1 to 3 is right, "
-                    "0 switches calibration off, 10 and more over-sharpen.",
+                    tooltip="How often the noise is corrected; each costs one evaluation of the model. 1 to 3 is "
+                    "right, 0 switches calibration off, 10 and more over-sharpen.",
                 ),
                 io.Float.Input(
                     "cutoff",
@@ -60,8 +60,8 @@ class NoiseCalibrationNode(io.ComfyNode):
                     min=-1.0,
                     max=100.0,
                     step=0.1,
-                    tooltip="Guidance (cfg) while correcting. -1: the sampler's own. 1: without the negative prompt, at "
-                    "half the cost.",
+                    tooltip="Guidance (cfg) while correcting. -1: the sampler's own. 1: without the negative prompt, "
+                    "at half the cost.",
                 ),
             ],
             outputs=[io.Model.Output(tooltip="A copy of the model; the one that came in is unchanged.")],

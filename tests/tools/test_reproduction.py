@@ -36,10 +36,10 @@ def as_published(arm, jitter):
     if arm.method == "nc" and arm.cutoff < 1:
         kept += 0.1 * (1 - arm.cutoff) + 0.02
     if arm.method != "sdedit" and arm.method != "nc":
-        kept = {"input": 0.0, "ilvr": 0.7, "inversion": 0.1, "matched_sdedit": 0.45}[arm.method]
+        kept = {"input": 0.0, "ilvr": 0.7, "inversion": 0.1, "renoise": 1.3, "matched_sdedit": 0.45}[arm.method]
     mse = kept * (arm.strength or 0.1) ** 2 * 1e-2 * jitter
     detail = 0.05 + 0.01 * (arm.strength or 0) + 0.01 * (arm.cutoff or 0.2) * (n > 0) + 0.001 * n
-    if arm.method in ("ilvr", "inversion", "matched_sdedit"):
+    if arm.method in ("ilvr", "inversion", "renoise", "matched_sdedit"):
         detail = 0.04
     return {
         "mse": mse,

@@ -1,4 +1,4 @@
-"""Stands in for torchvision where the real one does not import beside torch's CPU build; ComfyUI only imports it here."""
+"""Stands in for torchvision where it is not installed; the CPU tests of ComfyUI import it and never use it."""
 
 from . import models, transforms
 
