@@ -11,7 +11,7 @@ from .calibrator import Run
 __all__ = ["plot", "words"]
 
 _SIZE = (480, 300)
-_LEFT, _TOP, _RIGHT, _BOTTOM = 64, 40, 24, 44
+_LEFT, _TOP, _RIGHT, _BOTTOM = 74, 44, 24, 54
 _INK, _GRID, _LINE, _PAPER = (40, 40, 40), (222, 222, 222), (20, 104, 168), (255, 255, 255)
 
 
@@ -41,7 +41,7 @@ def plot(run: Run | None) -> Tensor:
     """The content loss over the iterations as a picture: `(1, H, W, 3)`, float32 in [0, 1], as ComfyUI has images."""
     image = Image.new("RGB", _SIZE, _PAPER)
     draw = ImageDraw.Draw(image)
-    small, title = ImageFont.load_default(12), ImageFont.load_default(14)
+    small, title = ImageFont.load_default(16), ImageFont.load_default(18)
     losses = () if run is None else run.content_loss
     draw.text((_LEFT, 12), "Content loss of the estimate", _INK, font=title)
     if not losses:
@@ -61,7 +61,7 @@ def plot(run: Run | None) -> Tensor:
         if index % every == 0:
             draw.text((x, _TOP + height + 8), str(index), _INK, font=small, anchor="mt")
     if len(points) > 1:
-        draw.line(points, _LINE, width=2)
+        draw.line(points, _LINE, width=3)
     draw.text((_LEFT + width / 2, _SIZE[1] - 8), "iterations done", _INK, font=small, anchor="mb")
     return _tensor(image)
 

@@ -53,6 +53,8 @@ def imported(root: Path) -> SimpleNamespace:
     stand_in()
     if str(root) not in sys.path:
         sys.path.insert(0, str(root))
+    # Named so by other packages too: ComfyUI's own must come first.
+    import_module("utils.install_util")
     import comfy.cli_args
 
     comfy.cli_args.args.cpu = True
