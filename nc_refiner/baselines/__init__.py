@@ -7,4 +7,14 @@ from .refiner import BASELINES, BaselineRefiner
 from .renoise import renoised
 from .setting import Setting, encoded
 
-__all__ = ["BASELINES", "BaselineRefiner", "Match", "Setting", "encoded", "ilvr", "invert", "matched_sdedit", "renoised"]
+__all__ = [
+    "BASELINES",
+    "BaselineRefiner",
+    "Match",
+    "Setting",
+    "encoded",
+    "ilvr",
+    "invert",
+    "matched_sdedit",
+    "renoised",
+]

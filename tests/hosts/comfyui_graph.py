@@ -38,7 +38,9 @@ def to_api(document: Mapping[str, Any], nodes: Mapping[str, Any]) -> dict[str, A
             if field:
                 assert values, f"{kind} has no value for {name}"
                 given[name] = values.pop(0)
-                extra = sum(bool(options.get(key)) for key in ("control_after_generate", "image_upload", "video_upload"))
+                extra = sum(
+                    bool(options.get(key)) for key in ("control_after_generate", "image_upload", "video_upload")
+                )
                 del values[:extra]
                 continue
             socket = sockets.pop(name, None)
@@ -47,6 +49,7 @@ def to_api(document: Mapping[str, Any], nodes: Mapping[str, Any]) -> dict[str, A
             _, source, slot, target, place, through = links[socket["link"]]
             assert target == node["id"] and node["inputs"][place] is socket
             outputs = nodes[by_id[source]["type"]].RETURN_TYPES
+            assert slot < len(outputs), f"{by_id[source]['type']} has no output {slot}"
             assert str(outputs[slot]) == expected == through, f"{kind}.{name} takes {expected}, gets {outputs[slot]}"
             assert socket["link"] in by_id[source]["outputs"][slot]["links"]
             given[name] = [str(source), slot]

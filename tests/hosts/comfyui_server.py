@@ -1,4 +1,4 @@
-"""ComfyUI started as a user starts it, in a folder of its own, with our folder in custom_nodes and a small checkpoint."""
+"""ComfyUI started as a user starts it, in a folder of its own, our folder in custom_nodes, with a small checkpoint."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ CHECKPOINT = "tiny.safetensors"
 
 
 def write_checkpoint(root: Path, path: Path) -> None:
-    """Stable Diffusion 1.5 as far as ComfyUI tells it by: one block of its UNet, CLIP-L, the tiny autoencoder; random."""
+    """What ComfyUI takes for Stable Diffusion 1.5, random: one block of its UNet, CLIP-L, the tiny autoencoder."""
     imported(root)
     import comfy.ops
     import comfy.sd1_clip

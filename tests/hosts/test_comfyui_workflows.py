@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ..evaluation.conftest import browser
+from ..evaluation.conftest import browser  # noqa: F401
 from .comfyui_graph import to_api
 from .comfyui_rig import checkout, imported
 from .comfyui_server import NODE, lay_out, started
@@ -78,9 +78,7 @@ def test_comfyuis_validator_finds_nothing_wrong(nodes, path):
     assert {prompt[name]["class_type"] for name in outputs} & {"SaveImage", "SaveVideo"}
     # Every sampler after ours starts from a latent, and below full noise.
     ours = next(name for name, node in prompt.items() if node["class_type"] == "NoiseCalibration")
-    (sampler,) = [
-        node for node in prompt.values() if "cfg" in node["inputs"] and node["inputs"]["model"] == [ours, 0]
-    ]
+    (sampler,) = [node for node in prompt.values() if "cfg" in node["inputs"] and node["inputs"]["model"] == [ours, 0]]
     assert sampler["inputs"].get("denoise", 0) < 1 and sampler["inputs"].get("add_noise", True)
 
 
@@ -108,13 +106,13 @@ def test_the_registrys_own_reader_understands_the_folder(base):
     assert found.tool_comfy.publisher_id and found.tool_comfy.display_name == "Noise Calibration"
 
 
-def test_the_workflows_open_on_the_real_page(base, browser):
+def test_the_workflows_open_on_the_real_page(base, browser):  # noqa: F811
     """Each node is known, each field holds its value, each link its place; ours show their names."""
     if find_spec("comfyui_frontend_package") is None:
         pytest.skip("needs comfyui-frontend-package")
     root, folder = base
     ask = """() => window.app.graph._nodes.map(node => ({
-        id: node.id, type: node.type, title: node.title, known: !node.has_errors && node.constructor.title !== undefined,
+        id: node.id, type: node.type, title: node.title, known: !node.has_errors,
         values: (node.widgets || []).map(widget => widget.value), links: (node.inputs || []).map(one => one.link)}))"""
     with started(root, folder) as server:
         page = browser.new_page(viewport={"width": 1500, "height": 1000})

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
+import json
 import logging
+import re
 import sys
+import uuid
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from torch import Tensor
 
+import nc_refiner
 from integrations import comfyui
 from integrations.comfyui.calibrator import Calibrator, Run
 from integrations.comfyui.host import KEY
@@ -355,3 +362,56 @@ def test_without_nc_refiner_one_line_says_how_to_install_it(comfy_api, monkeypat
     (record,) = caplog.records
     assert "pip install nc_refiner" in record.message and "\n" not in record.message
     assert KEY == "nc_refiner"
+
+
+class TestTheFolder:
+    """What the registry and ComfyUI read beside the code; ComfyUI's own readers do so in tests/hosts."""
+
+    @pytest.fixture
+    def folder(self) -> Path:
+        return Path(comfyui.__file__).parent
+
+    def test_nothing_is_executed_or_installed_at_run_time(self, folder):
+        for path in folder.rglob("*.py"):
+            tree = ast.parse(path.read_text("utf-8"))
+            called = {
+                node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and hasattr(node.func, "id")
+            }
+            imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+            assert not called & {"exec", "eval", "compile", "__import__"}, path
+            assert not imported & {"subprocess", "os", "pip"}, path
+
+    def test_requirements_leave_torch_alone_and_agree(self, folder):
+        declared = (folder / "pyproject.toml").read_text("utf-8")
+        assert (folder / "requirements.txt").read_text("utf-8").split() == ["nc_refiner"]
+        assert 'dependencies = ["nc_refiner"]' in declared and "[tool.comfy]" in declared
+        assert f'version = "{nc_refiner.__version__}"' in declared
+
+    def test_each_node_has_its_page(self, folder):
+        ids = re.findall(r'node_id="(\w+)"', (folder / "nodes.py").read_text("utf-8"))
+        pages = {path.stem for path in (folder / comfyui.WEB_DIRECTORY / "docs").glob("*.md")}
+        assert len(ids) == 2 and set(ids) == pages
+        fields = re.findall(r'\.Input\(\s*"(\w+)"', (folder / "nodes.py").read_text("utf-8"))
+        told = "".join((folder / "web" / "docs" / f"{name}.md").read_text("utf-8") for name in ids)
+        assert all(f"**{field}**" in told for field in fields) and len(fields) == 7
+
+    def test_workflows_hold_together(self, folder):
+        paths = sorted((folder / "example_workflows").glob("*.json"))
+        assert len(paths) == 4
+        for path in paths:
+            document = json.loads(path.read_text("utf-8"))
+            uuid.UUID(document["id"])
+            by_id = {node["id"]: node for node in document["nodes"]}
+            assert document["last_node_id"] == max(by_id) and path.with_suffix(".jpg").is_file()
+            for link, source, slot, target, place, kind in document["links"]:
+                out, into = by_id[source]["outputs"][slot], by_id[target]["inputs"][place]
+                assert link in out["links"] and into["link"] == link and out["type"] == into["type"] == kind
+            (ours,) = (node for node in document["nodes"] if node["type"] == "NoiseCalibration")
+            iterations, cutoff, reuse, guidance = ours["widgets_values"]
+            assert NoiseCalibration(iterations, cutoff, None, reuse) and guidance == -1
+
+    def test_the_publishing_workflow_publishes_this_folder(self, folder):
+        found = yaml.safe_load((folder / ".github" / "workflows" / "publish.yml").read_text("utf-8"))
+        (job,) = found["jobs"].values()
+        commands = [step.get("run", "") for step in job["steps"]]
+        assert any("node publish" in command for command in commands)

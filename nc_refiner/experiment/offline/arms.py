@@ -16,7 +16,8 @@ class Arm:
     """A method and its settings; those that it does not have are None.
 
     Attributes:
-        method: `sdedit`, `nc`, `input`, `ilvr`, `inversion`, `renoise`, `matched_sdedit`, or `trace` (content loss alone).
+        method: `sdedit`, `nc`, `input`, `ilvr`, `inversion`, `renoise`, `matched_sdedit`, or `trace` (content loss
+            alone).
         iterations: N. cutoff: ν. strength: as asked for. seed: of the noise.
     """
 
