@@ -78,7 +78,14 @@ def test_the_wheel_is_what_runs_and_it_is_whole(installed, tmp_path):
     )
     ran = _python(installed, tmp_path, "-c", code, str(installed))
     assert ran.returncode == 0 and ran.stdout.startswith("nc-refiner "), ran.stdout + ran.stderr
-    for part in ("py.typed", "integrations/lavie/README.md", "experiment/reports/templates/report.html"):
+    comfyui = (
+        "pyproject.toml",
+        "web/docs/NoiseCalibration.md",
+        "example_workflows/ltx_two_stage.json",
+        "images/graph.png",
+    )
+    parts = [f"integrations/comfyui/{name}" for name in comfyui]
+    for part in (*parts, "py.typed", "integrations/lavie/README.md", "experiment/reports/templates/report.html"):
         assert (installed / "nc_refiner" / part).is_file(), part
 
 

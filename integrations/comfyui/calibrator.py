@@ -94,7 +94,9 @@ class Calibrator:
             return self._passed_on(why, sample(noise))
         sampler = executor.class_obj
         most = bool(sampler.max_denoise(model_wrap, sigmas)) if hasattr(sampler, "max_denoise") else False
-        level = level_of(inner.model_sampling.noise_scaling, sigmas[0], noise.ndim, most)
+        level = level_of(inner.model_sampling.noise_scaling, sigmas[0], noise, part, most)
+        if level is None:
+            return self._passed_on("this model noises parts of the latent unequally", sample(noise))
         if level.sigma == 0 or level.alpha < LEAST_SIGNAL * level.norm:
             why = "the sampler starts from pure noise, which keeps nothing of the latent; use a lower denoise"
             self._warn(why)

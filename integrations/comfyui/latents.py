@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -65,10 +64,19 @@ def picture_part(latent: Tensor, shapes: Sequence[Sequence[int]] | None) -> Part
     return next(iter(videos or pictures), None)
 
 
-def level_of(noise_scaling: Callable[..., Tensor], sigma: Tensor, ndim: int, max_denoise: bool) -> NoiseLevel:
-    """α and σ of the start `α · latent + σ · noise`, found by asking the model's own rule about ones and zeros."""
-    shape = (1,) * ndim
-    one, zero = (torch.full(shape, value, device=sigma.device, dtype=torch.float32) for value in (1.0, 0.0))
-    answers: list[Any] = [noise_scaling(sigma, *pair, max_denoise) for pair in ((zero, one), (one, zero.clone()))]
-    alpha, scale = (float(answer.reshape(-1)[0]) for answer in answers)
-    return NoiseLevel(alpha, scale)
+def level_of(
+    noise_scaling: Callable[..., Tensor], sigma: Tensor, like: Tensor, part: Part, max_denoise: bool
+) -> NoiseLevel | None:
+    """α and σ of the part's start `α · latent + σ · noise`, found by asking the model's own rule about ones and zeros.
+
+    None where they are not the same throughout the part (a model that noises its frames unequally).
+    """
+    found = []
+    for noise, latent in ((0.0, 1.0), (1.0, 0.0)):
+        given = (torch.full_like(like, value, dtype=torch.float32) for value in (noise, latent))
+        answer = part.of(noise_scaling(sigma, *given, max_denoise))
+        low, high = float(answer.min()), float(answer.max())
+        if high - low > 1e-5 * max(1.0, abs(high)):
+            return None
+        found.append(high)
+    return NoiseLevel(*found)

@@ -1,4 +1,4 @@
-"""Self-refining by re-noising at one level (the idea of arXiv 2601.18577): predict, noise the prediction anew, again."""
+"""Self-refining by re-noising at one level (the idea of arXiv 2601.18577): predict, noise that anew, again."""
 
 from __future__ import annotations
 

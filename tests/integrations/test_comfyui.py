@@ -197,6 +197,16 @@ def test_what_is_no_refinement_is_passed_on(guider, caplog):
         assert guider.evaluations == len(sigmas) - 1 and say in found.last.note
 
 
+def test_a_model_that_noises_frames_unequally_is_passed_on():
+    guider = Guider(lively, flow=True)
+    plain_rule = guider.inner_model.model_sampling.noise_scaling
+    ramp = torch.linspace(0.5, 1, 5).reshape(1, 1, 5, 1, 1)
+    guider.inner_model.model_sampling.noise_scaling = lambda sigma, *more: plain_rule(sigma * ramp, *more)
+    noise, latent, found = draw(1, (1, 4, 5, 8, 12)), draw(0, (1, 4, 5, 8, 12)), calibrator()
+    plain = run(guider, None, noise, latent, SIGMAS)
+    assert torch.equal(run(guider, found, noise, latent, SIGMAS), plain) and "unequally" in found.last.note
+
+
 def test_pure_noise_is_told_once(caplog):
     guider, found = Guider(lively, flow=True), calibrator()
     for _ in range(3):
