@@ -50,9 +50,9 @@ def plot(run: Run | None) -> Tensor:
     width, height = _SIZE[0] - _LEFT - _RIGHT, _SIZE[1] - _TOP - _BOTTOM
     most = max(losses) * 1.1 or 1.0
     for part in range(5):
-        y = _TOP + height * part // 4
-        draw.line((_LEFT, y, _LEFT + width, y), _GRID)
-        draw.text((_LEFT - 8, y), f"{most * (4 - part) / 4:.3g}", _INK, font=small, anchor="rm")
+        level = _TOP + height * part // 4
+        draw.line((_LEFT, level, _LEFT + width, level), _GRID)
+        draw.text((_LEFT - 8, level), f"{most * (4 - part) / 4:.3g}", _INK, font=small, anchor="rm")
     steps = max(1, len(losses) - 1)
     points = [(_LEFT + width * i / steps, _TOP + height * (1 - loss / most)) for i, loss in enumerate(losses)]
     every = -(-len(losses) // 12)
