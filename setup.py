@@ -1,12 +1,19 @@
 """Packaging of nc_refiner; tool settings are in pyproject.toml."""
 
+import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
-VERSION: dict[str, str] = {}
-exec((HERE / "nc_refiner" / "_version.py").read_text(encoding="utf-8"), VERSION)
+
+
+def version() -> str:
+    """The package's version, read and not run: its one place is `nc_refiner/_version.py`."""
+    text = (HERE / "nc_refiner" / "_version.py").read_text(encoding="utf-8")
+    (found,) = re.findall(r'^__version__ = "([^"]+)"$', text, flags=re.MULTILINE)
+    return str(found)
+
 
 REQUIRED = [
     "torch>=2.4",
@@ -68,12 +75,15 @@ EXTRAS["study"] = [
     "choix>=0.3.5",
     "krippendorff>=0.6",
 ]
+EXTRAS["docs"] = ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.27"]
+EXTRAS["app"] = [*EXTRAS["evaluation"], "gradio>=6"]
 EXTRAS["dev"] = [
     *EXTRAS["diffusers"],
     *EXTRAS["evaluation"],
     *EXTRAS["study"],
     *EXTRAS["postgres"],
     *EXTRAS["observability"],
+    *EXTRAS["app"],
     "peft>=0.13",
     "torchmetrics>=1.4",
     "sentencepiece",
@@ -95,8 +105,25 @@ EXTRAS["dev"] = [
 
 setup(
     name="nc_refiner",
-    version=VERSION["__version__"],
+    version=version(),
     description="Noise Calibration: SDEdit refiners that keep the content of the video they refine",
+    author="The nc_refiner contributors",
+    license="Apache-2.0 AND CC-BY-SA-4.0 AND CC-BY-3.0",
+    license_files=["LICENSE", "NOTICE"],
+    project_urls={"Method (ECCV 2024)": "https://arxiv.org/abs/2407.10285"},
+    keywords=["video", "diffusion", "refiner", "SDEdit", "noise calibration", "diffusers", "ModelScope", "ComfyUI"],
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Environment :: Console",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Operating System :: OS Independent",
+        "Programming Language :: Python :: 3",
+        *(f"Programming Language :: Python :: 3.{minor}" for minor in (10, 11, 12, 13)),
+        "Topic :: Multimedia :: Video",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
     long_description=(HERE / "README.md").read_text(encoding="utf-8") if (HERE / "README.md").exists() else "",
     long_description_content_type="text/markdown",
     packages=[
@@ -117,6 +144,9 @@ setup(
             "web/docs/*",
         ],
         "nc_refiner.assets": ["*.mp4"],
+        "nc_refiner.cascade.starts": ["*.yaml"],
+        "nc_refiner.app": ["templates/*"],
+        "nc_refiner.pages": ["parts/*"],
         "nc_refiner.evaluation": ["templates/*"],
         "nc_refiner.experiment.store.migrations": ["script.py.mako", "versions/*.py"],
         "nc_refiner.experiment.reports": ["templates/*"],

@@ -1,11 +1,20 @@
-"""What a mistyped name may have meant."""
+"""What a mistyped name may have meant, and how many there are of something."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["did_you_mean", "unknown_name"]
+__all__ = ["counted", "did_you_mean", "unknown_name"]
+
+
+def counted(count: int, what: str) -> str:
+    """`1 frame`, `2 frames`.
+
+    >>> counted(1, "frame"), counted(0, "frame")
+    ('1 frame', '0 frames')
+    """
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def did_you_mean(name: object, known: Iterable[str], before: str = "", after: str = "") -> str:

@@ -43,7 +43,7 @@ class CalibratedRefiner:
             plain SDEdit.
         defaults: fields of `RefineSettings` used where a call does not give them.
 
-    Example:
+    Examples:
         >>> refiner = CalibratedRefiner.from_name("embedded", iterations=2)
         >>> clip = VideoClip(torch.rand(8, 3, 32, 32))
         >>> result = refiner(clip, strength=0.2, num_inference_steps=10, seed=1)

@@ -56,7 +56,7 @@ def wrap(pipe: Any, config: NoiseCalibration | None = None, **options: Any) -> A
         TypeError: not a known pipeline, an unknown option, or a `config` that is no `NoiseCalibration`.
         ValueError: an option out of range, or a pipeline that does not start from a noised input.
 
-    Example:
+    Examples:
         >>> pipe = nc_refiner.wrap(pipe, iterations=3)                              # doctest: +SKIP
         >>> image = pipe(prompt="a camel", image=image, strength=0.4).images[0]     # doctest: +SKIP
     """
@@ -80,7 +80,7 @@ def unwrap(pipe: Any) -> Any:
 def calibrated(pipe: Any, config: NoiseCalibration | None = None, **options: Any) -> AbstractContextManager[Any]:
     """Inside the block `pipe` itself is calibrated; afterwards it is what it was. Arguments and errors as `wrap`.
 
-    Example:
+    Examples:
         >>> with nc_refiner.calibrated(pipe, iterations=2):                         # doctest: +SKIP
         ...     image = pipe(prompt="a camel", image=image, strength=0.4).images[0]
     """

@@ -44,7 +44,7 @@ class BaselineRefiner:
     Raises:
         ValueError: unknown method, `cutoff` out of range, or an adapter that runs its own solver.
 
-    Example:
+    Examples:
         >>> from nc_refiner.adapters.embedded import EmbeddedRefiner
         >>> refiner = BaselineRefiner(EmbeddedRefiner(device="cpu"), "ilvr", cutoff=0.5)
         >>> refiner(VideoClip(torch.rand(4, 3, 32, 32)), strength=0.2, num_inference_steps=10, seed=1).clip.height

@@ -65,7 +65,7 @@ def examine() -> dict[str, Any]:
     from ..adapters.modelscope.diagnosis import problems, stood_in
     from ..refining.receipt import versions
 
-    return {
+    report = {
         "versions": versions(),
         "packages": {name: {"version": _version(name), "for": use} for name, use in PACKAGES.items()},
         "device": _device(),
@@ -73,6 +73,31 @@ def examine() -> dict[str, Any]:
         "refiners": {name: diagnose(name) for name in available()},
         "modelscope": problems(needs_ffmpeg=True) + stood_in(),
     }
+    return {**report, "next": next_steps(report)}
+
+
+def next_steps(report: dict[str, Any]) -> list[str]:
+    """What to do next on this machine, most useful first, from the rest of `examine`'s report."""
+    packages = {name: entry["version"] is not None for name, entry in report["packages"].items()}
+    required = [name for name, entry in report["packages"].items() if entry["for"].startswith("required")]
+    missing = [name for name in required if not packages[name]]
+    if missing:
+        return [f"Install what is missing: pip install {' '.join(missing)}"]
+    if report["refiners"].get("embedded") != "ready":
+        return ["The embedded refiner cannot run (see above): install nc_refiner again"]
+    steps = ["See it work: nc-refiner refine --demo", "Refine a clip of yours: nc-refiner refine in.mp4 out.mp4"]
+    hosts = {"diffusers": "wan", "modelscope": "modelscope"}
+    there = {package: host for package, host in hosts.items() if packages[package]}
+    if there:
+        host = next(iter(there.values()))
+        steps.append(f"Make and refine clips from prompts: nc-refiner init --host {host}, then nc-refiner cascade")
+    else:
+        steps.append("Refine with a model you already use: pip install 'nc_refiner[diffusers]' (or [modelscope])")
+    if report["device"].startswith("CPU"):
+        steps.append("There is no GPU here: the embedded refiner is meant for that, large models are not")
+    elif packages["xformers"] is False:
+        steps.append("Attention may get faster on this GPU: pip install 'nc_refiner[xformers]'")
+    return steps
 
 
 def doctor(
@@ -110,3 +135,6 @@ def _print(report: dict[str, Any]) -> None:
         typer.echo("\nModelScope's own pipeline")
         for line in report["modelscope"] or ["ready"]:
             typer.echo(hanging("  ", line))
+    typer.echo("\nnext")
+    for line in report["next"]:
+        typer.echo(hanging("  ", line))

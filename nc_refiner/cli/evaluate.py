@@ -30,6 +30,7 @@ def evaluate(
     outputs: Annotated[list[Path], typer.Argument(metavar="OUTPUT…", help="What to compare with it: likewise.")],
     metrics: Annotated[str | None, option("Names with commas, or all (default: all that need no weights).")] = None,
     align: Annotated[str, option("Compare by index or by time (default auto: see below).")] = "auto",
+    align_time: Annotated[bool, option("Find the best offset within 8 frames.", "--align-time")] = False,
     max_frames: Annotated[int | None, option("Only the first so many frames.")] = None,
     as_json: Annotated[bool, option("One JSON object on standard output.", "--json")] = False,
     as_csv: Annotated[bool, option("CSV on standard output.", "--csv")] = False,
@@ -45,12 +46,15 @@ def evaluate(
 ) -> None:
     """Measure every OUTPUT against REFERENCE: files, or folders whose files are matched by name.
 
+    Of folders the means are told too, and those of every folder in them: one per kind of clip, for example.
+
     The reference is resized to the output (antialiased bicubic). Frames are compared by index where the rates agree or
     the clips have equally many frames, by time where both differ; the alignment is part of the result. A metric whose
     package or weights are missing is not measured, and the reason told; the others are.
     """
     from ..evaluation.meters import Models
-    from .evaluate_pairs import pairs_of
+    from .evaluate_overview import overview, print_overview
+    from .evaluate_pairs import pairs_of, places_of
     from .evaluate_report import as_csv as _csv
     from .evaluate_report import as_json as _json
     from .evaluate_report import print_results
@@ -75,23 +79,25 @@ def evaluate(
 
             page_file = stack.enter_context(_target(html, "--html", PAGES, sources, overwrite))
             report = stack.enter_context(Report(limit_bytes=int(html_megabytes * 1e6)))
-        results = _measured(pairs, names, align, max_frames, models, report)
+        results = _measured(pairs, names, align, align_time, max_frames, models, report)
         if all(value is None for result in results for value in result.metrics.values()):
             raise ValueError("nothing could be measured: " + "; ".join(results[0].not_measured.values()))
+        found = overview(results, places_of(outputs, pairs))
         if table_file is not None:
             wanted_json = table_file.path.suffix.lower() == ".json"
-            _write(table_file, _json(results, per_frame) if wanted_json else _csv(results))
+            _write(table_file, _json(results, per_frame, found) if wanted_json else _csv(results))
         if page_file is not None and report is not None:
-            _write(page_file, report.html())
+            _write(page_file, report.html([one.as_dict() for one in found]))
         for file in (table_file, page_file):
             if file is not None:
                 file.commit()
     if as_json:
-        typer.echo(_json(results, per_frame))
+        typer.echo(_json(results, per_frame, found))
     elif as_csv:
         typer.echo(_csv(results), nl=False)
     else:
         print_results(results)
+        print_overview(found)
     for note in [*notes, *(report.notes if report is not None else [])]:
         typer.echo(f"nc-refiner: note: {note}", err=True)
     if as_json or as_csv:
@@ -111,28 +117,42 @@ def _measured(
     pairs: list[tuple[Path, Path]],
     names: tuple[str, ...],
     align: str,
+    align_time: bool,
     max_frames: int | None,
     models: Models,
     report: Report | None,
 ) -> list[Measurement]:
-    from ..evaluation.measure import frames_compared, measure
+    from ..evaluation.measure import compared, measure
     from .progress import progress
 
     results = []
     # Every header is looked at before the long work starts.
-    frames = sum(frames_compared(*pair, mode=align, max_frames=max_frames) for pair in pairs)
-    with progress(frames, what="measuring") as advance:
-        for source, produced in pairs:
+    planned = [compared(*pair, mode=align, max_frames=max_frames) for pair in pairs]
+    pixels = [alignment.output_size[0] * alignment.output_size[1] for alignment in planned]
+    work = sum(one.frames * size for one, size in zip(planned, pixels, strict=True))
+    frames = sum(alignment.frames for alignment in planned)
+    with progress(frames, what="measuring", unit="frame", work=work) as advance:
+        for (source, produced), size in zip(pairs, pixels, strict=True):
 
-            def watch(alignment: Alignment, before: Tensor, after: Tensor, name: str = produced.name) -> None:
+            def watch(
+                alignment: Alignment, before: Tensor, after: Tensor, name: str = produced.name, size: int = size
+            ) -> None:
                 if report is not None:
                     report.watch(alignment, before, after)
-                for _ in range(len(after)):
-                    advance(name)
+                advance(name, len(after), len(after) * size)
 
             if report is not None:
                 report.start(source)
-            result = measure(source, produced, names, mode=align, max_frames=max_frames, models=models, watcher=watch)
+            result = measure(
+                source,
+                produced,
+                names,
+                mode=align,
+                align_time=align_time,
+                max_frames=max_frames,
+                models=models,
+                watcher=watch,
+            )
             if report is not None:
                 report.add(result)
             results.append(result)

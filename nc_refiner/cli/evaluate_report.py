@@ -10,13 +10,17 @@ from typing import Any
 
 from ..evaluation.catalogue import METRICS
 from ..evaluation.measure import Measurement, alignment_notes, labels
+from .evaluate_overview import Overview
 
 __all__ = ["as_csv", "as_json", "print_results"]
 
 
-def as_json(results: Sequence[Measurement], per_frame: bool) -> str:
-    """`{"results": […]}`, one entry per pair."""
-    return json.dumps({"results": [result.as_dict(per_frame) for result in results]}, indent=2, allow_nan=False)
+def as_json(results: Sequence[Measurement], per_frame: bool, overview: Sequence[Overview] = ()) -> str:
+    """`{"results": […]}`, one entry per pair; with several clips also `"overview": […]`."""
+    report: dict[str, Any] = {"results": [result.as_dict(per_frame) for result in results]}
+    if overview:
+        report["overview"] = [one.as_dict() for one in overview]
+    return json.dumps(report, indent=2, allow_nan=False)
 
 
 def as_csv(results: Sequence[Measurement]) -> str:

@@ -18,9 +18,11 @@ import typer
 from .._version import __version__
 from ..files import DiskFull
 from .ab import ab
+from .app import try_it
 from .cascade import cascade
 from .doctor import doctor
 from .evaluate import evaluate
+from .init import init
 from .interrupts import interrupted
 from .options import PlainCommand, PlainGroup, option
 from .refine import refine
@@ -67,8 +69,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for _command in (refine, cascade, evaluate, sweep, doctor, refiners):
+for _command in (refine, cascade, init, evaluate, sweep, doctor, refiners):
     app.command(cls=PlainCommand)(_guarded(_command))
+app.command("app", cls=PlainCommand)(_guarded(try_it))
 app.add_typer(ab)
 
 

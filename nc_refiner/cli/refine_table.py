@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..naming import counted
+
 __all__ = ["print_report"]
 
 COLUMNS = (
@@ -32,7 +34,7 @@ def print_report(report: dict[str, Any]) -> None:
     console = Console(markup=False, highlight=False)
     clip = report["clip"]
     console.print(
-        f"{clip['frames']} frames of {clip['width']}×{clip['height']}, strength {report['strength']:g}, "
+        f"{counted(clip['frames'], 'frame')} of {clip['width']}×{clip['height']}, strength {report['strength']:g}, "
         f"seed {report['seed']}"
     )
     rows = [row for row in report.values() if isinstance(row, dict)]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["sweep"]
 
-TABLE, REPORT = "table.parquet", "report.md"
+TABLE, REPORT, PAGE = "table.parquet", "report.md", "report.html"
 FIGURES = ("tradeoff.png", "content_loss.png")
 
 
@@ -27,13 +27,13 @@ def sweep(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
 ) -> None:
-    """Refine a folder of clips under every setting of CONFIG into table.parquet, report.md and its figures.
+    """Refine a folder of clips under every setting of CONFIG into table.parquet, report.html, and report.md.
 
     Stopped at any moment, the same command goes on where it was: what is finished is kept in OUTPUT/cells and never
     computed twice, also when CONFIG has grown meanwhile.
     """
     from ..experiment.offline.results import CELLS
-    from ..experiment.offline.run import cells_in
+    from ..experiment.offline.run import cells_in, keeper
     from ..sweeps import load_clips, load_config, run_plan
 
     chosen = load_config(config)
@@ -51,6 +51,7 @@ def sweep(
     _check_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
+    keep = keeper(folder, chosen.keep_clips, chosen.seeds[0])
     done = 0
     try:
         with progress(sum(cells_in(chosen, adapter, clips) for adapter in adapters)) as advance:
@@ -61,14 +62,16 @@ def sweep(
                 advance(clip)
 
             for adapter in adapters:
-                rows += run_plan(adapter, clips, chosen, folder / CELLS, on_cell)
+                rows += run_plan(adapter, clips, chosen, folder / CELLS, on_cell, keep)
     except KeyboardInterrupt:
         kept = folder / CELLS
         typer.echo(f"nc-refiner: interrupted; {done} settings are kept in {kept}, the same command goes on", err=True)
         raise typer.Exit(1) from None
     _write(rows, folder, config.stem)
     report = {"rows": len(rows), "clips": len(clips), "table": str(folder / TABLE), "report": str(folder / REPORT)}
-    typer.echo(json.dumps(report, indent=2) if as_json else f"{len(rows)} rows: {folder / TABLE}, {folder / REPORT}")
+    report["page"] = str(folder / PAGE)
+    made = ", ".join(str(folder / name) for name in (TABLE, REPORT, PAGE))
+    typer.echo(json.dumps(report, indent=2) if as_json else f"{len(rows)} rows: {made}")
 
 
 def _below(here: Path, given: str | None) -> Path | None:
@@ -95,6 +98,8 @@ def _needed_packages() -> None:
         import scipy  # noqa: F401
     with needs("matplotlib", "matplotlib"):
         import matplotlib  # noqa: F401
+    with needs("jinja2", "jinja2"):
+        import jinja2  # noqa: F401
 
 
 def _check_lengths(adapters: list[RefinerAdapter], clips: Any, chosen: SweepConfig) -> None:
@@ -123,9 +128,11 @@ def _write(rows: list[dict[str, Any]], folder: Path, name: str) -> None:
     from ..experiment.offline.results import write_parquet
     from ..experiment.reports.figures import draw_losses, draw_tradeoff
     from ..experiment.reports.markdown import markdown
+    from ..experiment.reports.sweep_page import sweep_page
     from ..files import write_text
 
     write_parquet(rows, folder / TABLE)
     drawn = [draw(rows, folder / figure) for draw, figure in zip((draw_tradeoff, draw_losses), FIGURES, strict=True)]
     figures = [figure for figure, there in zip(FIGURES, drawn, strict=True) if there]
     write_text(folder / REPORT, markdown(rows, f"Sweep {name}", figures)).commit()
+    write_text(folder / PAGE, sweep_page(rows, f"Sweep {name}", folder)).commit()

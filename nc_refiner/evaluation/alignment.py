@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..naming import counted
 from ..video import FrameReader
 from ..video.read import resize
 
-__all__ = ["MODES", "Alignment", "align", "aligned_blocks"]
+__all__ = ["FAR", "MODES", "REACH", "Alignment", "align", "aligned_blocks"]
 
 MODES = ("auto", "index", "time")
 SAME_RATE = 0.01
 """Relative difference up to which two frame rates are one."""
+
+
+REACH = 8
+"""Frames by which an output may turn out to be shifted."""
+FAR = 2.0
+"""Clips that are so many times as far apart as they would be at another offset are badly aligned."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +36,10 @@ class Alignment:
         reference_frames, output_frames: frames there are.
         reference_fps, output_fps: frames per second.
         reference_size, output_size: width and height in pixels.
+        offset: frames of the output by which the reference is ahead: 3 compares the output's frame 0 with what the
+            reference shows 3 frames later.
+        by_default: how far apart the clips are without the offset, as a multiple of the distance with it; None where no
+            offset was looked for.
     """
 
     mode: str
@@ -39,10 +50,24 @@ class Alignment:
     output_fps: float
     reference_size: tuple[int, int]
     output_size: tuple[int, int]
+    offset: int = 0
+    by_default: float | None = None
 
     def reference_index(self, index: int) -> int:
-        """The reference's frame for frame `index` of the output."""
-        return index if self.mode == "index" else int(index * self.reference_fps / self.output_fps + 0.5)
+        """The reference's frame for frame `index` of the output; below 0 where there is none."""
+        at = index + self.offset
+        return at if self.mode == "index" or at < 0 else int(at * self.reference_fps / self.output_fps + 0.5)
+
+    @property
+    def first(self) -> int:
+        """The first frame of the output that is compared."""
+        return max(0, -self.offset)
+
+    def shifted(self, offset: int, by_default: float | None, most: int) -> Alignment:
+        """The first `most` frames of the output compared at `offset`."""
+        found = replace(self, offset=offset, by_default=by_default)
+        frames = sum(0 <= found.reference_index(i) < self.reference_frames for i in range(most))
+        return replace(found, frames=frames)
 
     @property
     def resized(self) -> bool:
@@ -62,10 +87,13 @@ class Alignment:
         elif abs(self.reference_fps / self.output_fps - 1) >= SAME_RATE:
             rates = f"{self.reference_fps:g} and {self.output_fps:g} fps"
             found.append(f"compared by frame number although the rates differ ({rates})")
-        if self.frames < self.output_frames or self.reference_index(self.frames - 1) < self.reference_frames - 2:
+        if self.by_default is not None:
+            found.append(self._shift())
+        last = self.reference_index(self.first + self.frames - 1)
+        if self.frames < self.output_frames or last < self.reference_frames - 2:
             found.append(
-                f"{self.frames} frames compared of {self.reference_frames} in the reference and {self.output_frames} "
-                "in the output"
+                f"{counted(self.frames, 'frame')} compared of {self.reference_frames} in the reference and "
+                f"{self.output_frames} in the output"
             )
         elif self.mode == "index" and self.frames < self.reference_frames:
             found.append(
@@ -73,11 +101,23 @@ class Alignment:
             )
         return found
 
+    def _shift(self) -> str:
+        """What looking for an offset found."""
+        if not self.offset:
+            return f"aligned in time: no offset of up to {REACH} frames is better than none"
+        where = "later" if self.offset > 0 else "earlier"
+        frames = counted(abs(self.offset), "frame")
+        said = f"aligned in time: every frame is compared with what the reference shows {frames} {where}"
+        if self.by_default is not None and self.by_default >= FAR:
+            said += f"; without this offset the clips are {self.by_default:.1f} times as far apart"
+        return said
+
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready: every attribute, `resized`, `resampling` and `notes`."""
         return {
             "mode": self.mode,
             "frames": self.frames,
+            "offset": self.offset,
             "reference_frames": self.reference_frames,
             "output_frames": self.output_frames,
             "reference_fps": self.reference_fps,
@@ -123,8 +163,9 @@ def align(reference: FrameReader, output: FrameReader, mode: str = "auto") -> Al
         reference_size=(reference.width, reference.height),
         output_size=(output.width, output.height),
     )
+    # Of the output as it was opened: at most so many frames of it are compared.
     frames = sum(1 for i in range(output.frames) if found.reference_index(i) < reference.frames)
-    return Alignment(**{**found.__dict__, "frames": frames})
+    return replace(found, frames=frames)
 
 
 def aligned_blocks(
@@ -139,9 +180,12 @@ def aligned_blocks(
     outputs = iter(output)
     number, frame = -1, torch.empty(0)
     width, height = alignment.output_size
-    for start in range(0, alignment.frames, block):
+    end = alignment.first + alignment.frames
+    for _ in range(alignment.first):
+        next(outputs, None)
+    for start in range(alignment.first, end, block):
         pair: tuple[list[Tensor], list[Tensor]] = ([], [])
-        for index in range(start, min(start + block, alignment.frames)):
+        for index in range(start, min(start + block, end)):
             wanted = alignment.reference_index(index)
             while number < wanted:
                 number, frame = next(references, (-1, frame))

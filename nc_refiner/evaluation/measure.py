@@ -10,12 +10,14 @@ from typing import Any
 
 from torch import Tensor
 
+from ..naming import counted
 from ..video import FrameReader
 from .alignment import Alignment, align, aligned_blocks
 from .catalogue import DEFAULT, TO_ORIGINAL
 from .meters import Models, Numbers, PairMeter
+from .offset import OffsetFinder, Shift, time_aligned
 
-__all__ = ["Measurement", "alignment_notes", "frames_compared", "labels", "measure", "measure_frames"]
+__all__ = ["Measurement", "alignment_notes", "compared", "frames_compared", "labels", "measure", "measure_frames"]
 
 BLOCK_PIXELS = 4_000_000
 """Pixels that are measured at once: about 100 MB for each float64 copy."""
@@ -35,6 +37,7 @@ class Measurement:
         not_measured: name → why.
         alignment: how the clips were laid over each other.
         per_frame: name → one value per compared frame, None where a frame has none.
+        misaligned: a sentence where the clips would fit far better at another offset; empty otherwise.
     """
 
     reference: Path
@@ -44,6 +47,11 @@ class Measurement:
     not_measured: dict[str, str]
     alignment: Alignment
     per_frame: dict[str, list[float | None]]
+    misaligned: str = ""
+
+    def notes(self) -> list[str]:
+        """What a person should know of the alignment."""
+        return [*([self.misaligned] if self.misaligned else []), *self.alignment.notes()]
 
     def as_dict(self, per_frame: bool = False) -> dict[str, Any]:
         """JSON-ready, without NaN or infinity."""
@@ -53,7 +61,7 @@ class Measurement:
             "metrics": self.metrics,
             "reference_metrics": self.reference_metrics,
             "not_measured": self.not_measured,
-            "alignment": self.alignment.as_dict(),
+            "alignment": {**self.alignment.as_dict(), "notes": self.notes()},
         }
         return {**found, "per_frame": self.per_frame} if per_frame else found
 
@@ -68,7 +76,7 @@ def labels(measurements: Sequence[Measurement]) -> list[str]:
 
 def alignment_notes(measurements: Sequence[Measurement]) -> list[str]:
     """What a person should know of the alignments; said once where it holds for every output."""
-    notes = [measurement.alignment.notes() for measurement in measurements]
+    notes = [measurement.notes() for measurement in measurements]
     shared = [note for note in notes[0] if all(note in others for others in notes)]
     single = [
         f"{label}: {note}"
@@ -87,8 +95,19 @@ def frames_compared(
     max_frames: int | None = None,
 ) -> int:
     """How many frames `measure` would compare, from the headers alone; raises what it would raise at once."""
+    return compared(reference, output, mode=mode, max_frames=max_frames).frames
+
+
+def compared(
+    reference: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    mode: str = "auto",
+    max_frames: int | None = None,
+) -> Alignment:
+    """How `measure` would compare two files without looking for an offset, from the headers alone; raises as it."""
     with FrameReader(reference) as a, FrameReader(output, max_frames=max_frames) as b:
-        return align(a, b, mode).frames
+        return align(a, b, mode)
 
 
 def measure(
@@ -98,6 +117,7 @@ def measure(
     *,
     mode: str = "auto",
     max_frames: int | None = None,
+    align_time: bool = False,
     models: Models | None = None,
     watcher: Watcher | None = None,
 ) -> Measurement:
@@ -108,25 +128,45 @@ def measure(
         metrics: names from `catalogue.METRICS`.
         mode: alignment, see `alignment.align`.
         max_frames: of the output, at most this many.
+        align_time: look for the offset of up to 8 frames at which the clips fit best, and compare them there.
         models: weights of the learned metrics.
         watcher: called with the alignment and every pair of aligned blocks after it was measured.
 
     Raises:
         ValueError: a file that cannot be read, a picture against a video, or NaN.
     """
+    alignment = compared(reference, output, mode=mode, max_frames=max_frames)
+    width, height = alignment.output_size
+    block = max(1, min(BLOCK_FRAMES, BLOCK_PIXELS // (height * width)))
+    if align_time:
+        with FrameReader(reference) as a, FrameReader(output, max_frames=max_frames) as b:
+            alignment = time_aligned(a, b, alignment, block)
+    finder = OffsetFinder()
     with (
         FrameReader(reference, exact_colour=True) as a,
         FrameReader(output, max_frames=max_frames, exact_colour=True) as b,
     ):
-        alignment = align(a, b, mode)
         meter = PairMeter(tuple(metrics), alignment.frames, b.height, b.width, models or Models())
-        block = max(1, min(BLOCK_FRAMES, BLOCK_PIXELS // (b.height * b.width)))
         for before, after in aligned_blocks(a, b, alignment, block):
             meter.add(before, after)
+            if not align_time:
+                finder.add(before, after)
             if watcher is not None:
                 watcher(alignment, before, after)
     found, own = meter.finish()
-    return Measurement(Path(reference), Path(output), found, own, meter.not_measured, alignment, meter.per_frame())
+    said = _misaligned(finder.found())
+    per_frame = meter.per_frame()
+    return Measurement(Path(reference), Path(output), found, own, meter.not_measured, alignment, per_frame, said)
+
+
+def _misaligned(shift: Shift) -> str:
+    if not shift.far:
+        return ""
+    frames = counted(abs(shift.offset), "frame")
+    return (
+        f"the clips look shifted by {frames}: as compared they are {shift.by_default:.1f} times as far apart; "
+        "compare them with --align-time"
+    )
 
 
 def measure_frames(

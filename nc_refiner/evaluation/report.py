@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
 import tempfile
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from torch import Tensor
 
-from .._version import __version__
+from ..pages import Embedded, render
 from ..video import FrameWriter
 from ..video.read import resize
 from .alignment import Alignment
@@ -45,26 +42,25 @@ class Report:
     Args:
         limit_bytes: videos are embedded until they would take more than this together; those left out are told.
 
-    Attributes:
-        notes: what was left out.
-
     Raises:
         ImportError: Jinja2 is not installed.
     """
 
     def __init__(self, limit_bytes: int = 64_000_000):
         with needs("jinja2", "jinja2"):
-            import jinja2
-        self._jinja = jinja2
-        self._limit, self._used = limit_bytes, 0
+            import jinja2  # noqa: F401
+        self._embedded = Embedded(limit_bytes, "raise --html-megabytes or use --max-frames")
         self._stack = ExitStack()
         self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="nc_refiner_report_")))
         self._pairs: list[_Pair] = []
-        self._embedded: dict[str, str] = {}
         self._references: dict[tuple[Any, ...], str | None] = {}
         self._reference = Path()
         self._current: tuple[DriftMap, dict[str, FrameWriter]] | None = None
-        self.notes: list[str] = []
+
+    @property
+    def notes(self) -> list[str]:
+        """One sentence for every video left out."""
+        return self._embedded.notes
 
     def start(self, reference: Path) -> None:
         """The next frames that `watch` is given are compared with the file `reference`."""
@@ -95,7 +91,7 @@ class Report:
     def _shared(self, alignment: Alignment) -> tuple[Any, ...]:
         """What outputs must have in common to share one copy of their reference."""
         size = alignment.output_size
-        return self._reference, alignment.mode, alignment.frames, alignment.output_fps, size
+        return self._reference, alignment.mode, alignment.offset, alignment.frames, alignment.output_fps, size
 
     def add(self, measurement: Measurement) -> None:
         """The pair whose frames were watched is complete."""
@@ -115,42 +111,30 @@ class Report:
         """The key of an embedded video; None, with a note, where it would be too much."""
         content = path.read_bytes()
         path.unlink()
-        size = len(content)
-        if self._used + size > self._limit:
-            self.notes.append(
-                f"{name} is not embedded in the report: its {size / 1e6:.1f} MB would pass the limit of "
-                f"{self._limit / 1e6:g} MB; raise --html-megabytes or use --max-frames"
-            )
-            return None
-        self._used += size
-        key = f"video-{len(self._embedded)}"
-        self._embedded[key] = base64.b64encode(content).decode("ascii")
-        return key
+        return self._embedded.add(content, name)
 
-    def html(self) -> str:
-        """The page."""
+    def html(self, overview: Sequence[Mapping[str, Any]] = ()) -> str:
+        """The page.
+
+        Args:
+            overview: means of several clips, as `evaluate --json` gives them; they stand first.
+        """
+        from .report_overview import overview_of
         from .report_page import groups_of
 
         if not self._pairs:
             raise ValueError("the report has no pair to show")
         groups = groups_of([(pair.measurement, pair.drift, pair.videos) for pair in self._pairs])
-        style, script = _asset("report.css"), _asset("report.js")
-        environment = self._jinja.Environment(
-            loader=self._jinja.PackageLoader("nc_refiner.evaluation"),
-            autoescape=True,
-            undefined=self._jinja.StrictUndefined,
-        )
-        return environment.get_template("report.html").render(
-            version=__version__,
+        return render(
+            "evaluate.html",
+            "nc_refiner.evaluation",
+            [group["player"] for group in groups],
+            self._embedded.videos,
+            "evaluate.js",
+            self.notes,
             groups=groups,
-            data=json.dumps([group["data"] for group in groups]).replace("<", "\\u003c"),
-            videos=self._embedded,
-            notes=self.notes,
+            overview=overview_of(overview, [pair.measurement for pair in self._pairs]),
             metrics=[METRICS[name] for name in METRICS if any(name in group["names"] for group in groups)],
-            style=style,
-            script=script,
-            style_hash=_hash(style),
-            script_hash=_hash(script),
         )
 
     def __enter__(self) -> Report:
@@ -160,12 +144,3 @@ class Report:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stack.__exit__(kind, error, trace)
-
-
-def _asset(name: str) -> str:
-    return (files("nc_refiner.evaluation") / "templates" / name).read_text(encoding="utf-8")
-
-
-def _hash(text: str) -> str:
-    """As a Content Security Policy names an inline script or style."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")

@@ -1,4 +1,4 @@
-"""What the report's template and its script are given: tables, plots, drift maps as plain values."""
+"""What the report's template and its players are given: words, tables, plots, maps of change as plain values."""
 
 from __future__ import annotations
 
@@ -8,21 +8,14 @@ from typing import Any
 
 from torch import Tensor
 
-from .catalogue import METRICS, Metric
+from .catalogue import METRICS
 from .measure import Measurement, alignment_notes, labels
 from .plots import SERIES, plot
+from .report_words import summary, way_of, winners
 
 __all__ = ["groups_of"]
 
 Entry = tuple[Measurement, Tensor, tuple[str | None, str | None]]
-
-
-def _best(metric: Metric, values: Sequence[float | None]) -> int | None:
-    """Which of several outputs is best, where the metric itself can say."""
-    known = {i: value for i, value in enumerate(values) if value is not None}
-    if not metric.sign or len(set(known.values())) < 2:
-        return None
-    return max(known, key=lambda i: metric.sign * known[i])
 
 
 def groups_of(entries: Sequence[Entry]) -> list[dict[str, Any]]:
@@ -45,9 +38,10 @@ def _group(number: int, group: list[Entry]) -> dict[str, Any]:
         rows.append(
             {
                 "metric": metric,
+                "way": way_of(metric),
                 "reference": metric.shown(own) if metric.own else "",
                 "values": [metric.shown(value) for value in values],
-                "best": _best(metric, values),
+                "best": winners(metric, values, own),
             }
         )
     plots = {
@@ -55,11 +49,17 @@ def _group(number: int, group: list[Entry]) -> dict[str, Any]:
         for name in names
     }
     scale = max(float(entry[1].max()) for entry in group)
+    reference = measurements[0].reference.name
+    series = [i % SERIES for i in range(len(titles))]
+    outputs = [(i, label, series[i]) for i, label in enumerate(titles)]
     return {
         "id": f"group-{number}",
-        "reference": measurements[0].reference.name,
+        "reference": reference,
         "labels": titles,
-        "series": [i % SERIES for i in range(len(titles))],
+        "series": series,
+        "outputs": outputs,
+        "lefts": [(-1, "reference", None), *(outputs if len(outputs) > 1 else [])],
+        "summary": summary(reference, titles, measurements),
         "names": names,
         "rows": rows,
         "has_own": any(METRICS[name].own for name in names),
@@ -68,14 +68,17 @@ def _group(number: int, group: list[Entry]) -> dict[str, Any]:
         "not_measured": list(
             dict.fromkeys(f"{name}: {why}" for m in measurements for name, why in m.not_measured.items())
         ),
-        "data": {
+        "player": {
+            "left": -1,
+            "right": 0,
+            "reference": "reference",
             "scale": scale,
-            "outputs": [_output(label, entry, scale) for label, entry in zip(titles, group, strict=True)],
+            "clips": [_clip(label, entry, scale) for label, entry in zip(titles, group, strict=True)],
         },
     }
 
 
-def _output(label: str, entry: Entry, scale: float) -> dict[str, Any]:
+def _clip(label: str, entry: Entry, scale: float) -> dict[str, Any]:
     measurement, drift, (reference, output) = entry
     levels = (drift / scale * 255).round().byte() if scale > 0 else drift.byte()
     bins, rows, columns = drift.shape

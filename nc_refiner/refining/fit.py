@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..adapters.base import Requirements
+from ..naming import counted
 
 __all__ = ["Fit", "fit"]
 
@@ -29,9 +30,10 @@ class Fit:
         """What a receipt should say about it; empty where nothing was added."""
         found = []
         if self.bottom or self.right:
-            found.append(f"padded by {self.right} columns and {self.bottom} rows to fit the model, cut off again")
+            more = f"{counted(self.right, 'column')} and {counted(self.bottom, 'row')}"
+            found.append(f"padded by {more} to fit the model, cut off again")
         if self.frames:
-            found.append(f"padded by {self.frames} repeated frames to fit the model, cut off again")
+            found.append(f"padded by {counted(self.frames, 'repeated frame')} to fit the model, cut off again")
         return found
 
 

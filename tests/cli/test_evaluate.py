@@ -16,7 +16,7 @@ from nc_refiner.evaluation import mse
 from nc_refiner.evaluation.catalogue import DEFAULT
 from nc_refiner.video import FrameReader
 
-from ..evaluation.conftest import noisy, textured
+from ..evaluation.conftest import drifting, noisy, textured
 from ..video.conftest import make_video
 from .conftest import Call, contents, process
 
@@ -71,6 +71,44 @@ def test_folders_are_matched_by_name(call: Call, room: Path):
     pairs = [(entry["reference"], entry["output"]) for entry in json.loads(outcome.out)["results"]]
     assert pairs == [("ref/one.mp4", "a/one.mp4"), ("ref/one.mp4", "b/one.mkv"), ("ref/two.mp4", "a/two.mp4")]
     assert "note: b has no two.mp4" in outcome.err and "no partner for other.mp4 in b" in outcome.err
+
+
+def test_means_by_folder_and_the_worst_clips(call: Call, room: Path):
+    for folder in ("ref", "a"):
+        (room / folder / "night").mkdir()
+        for name in ("one", "three"):
+            (room / folder / "night" / f"{name}.mp4").write_bytes((room / folder / "one.mp4").read_bytes())
+    (room / "a" / "night" / "three.mp4").write_bytes((room / "b" / "one.mkv").read_bytes())
+    arguments = ("evaluate", "ref", "a", "--metrics", "mse,spatial_frequency")
+    found = json.loads(call(*arguments, "--json").out)
+    mse_of = {entry["output"]: entry["metrics"]["mse"] for entry in found["results"]}
+    assert len(mse_of) == 4
+    whole, top, night = found["overview"]
+    assert [one["segment"] for one in (whole, top, night)] == [None, ".", "night"]
+    assert (whole["outputs"], whole["clips"], night["clips"]) == ("a", 4, 2)
+    assert whole["metrics"]["mse"]["mean"] == pytest.approx(sum(mse_of.values()) / 4)
+    assert whole["metrics"]["mse"]["low"] < whole["metrics"]["mse"]["mean"] < whole["metrics"]["mse"]["high"]
+    assert whole["worst"]["mse"][0] == {"clip": "three.mp4", "value": max(mse_of.values())}
+    assert len(whole["worst"]["mse"]) == 2 and night["metrics"]["mse"]["low"] is None
+    assert "spatial_frequency" not in whole["worst"] and not night["worst"]
+    shown = call(*arguments).out
+    assert "mean of 4 clips, 95 % interval over clips" in shown and "folder night: mean of 2 clips" in shown
+    assert "a: worst by MSE ×10⁻³: three.mp4 (" in shown
+    assert "overview" not in json.loads(call("evaluate", "ref/one.mp4", "a/one.mp4", "--json").out)
+
+
+def test_a_shifted_output_is_warned_of_and_aligned(call: Call, room: Path):
+    clip = drifting(14)
+    make_video(room / "long.mp4", clip, fps=8)
+    make_video(room / "late.mp4", clip[4:], fps=8)
+    arguments = ("evaluate", "long.mp4", "late.mp4", "--metrics", "mse")
+    plain, aligned = call(*arguments), call(*arguments, "--align-time", "--html", "page.html")
+    assert "note: the clips look shifted by 4 frames" in plain.out and "compare them with --align-time" in plain.out
+    said = "aligned in time: every frame is compared with what the reference shows 4 frames later; without this offset"
+    assert said in aligned.out and said in (room / "page.html").read_text(encoding="utf-8")
+    found = json.loads(call(*arguments, "--align-time", "--json").out)["results"][0]
+    assert (found["alignment"]["offset"], found["alignment"]["frames"]) == (4, 10)
+    assert found["metrics"]["mse"] < json.loads(call(*arguments, "--json").out)["results"][0]["metrics"]["mse"] / 2
 
 
 def test_csv_and_table(call: Call, room: Path):

@@ -38,6 +38,8 @@ def test_doctor(call: Call) -> None:
     report = json.loads(call("doctor", "--json").out)
     assert report["refiners"]["embedded"] == "ready" and report["packages"]["torch"]["version"]
     assert report["device"] and report["versions"]["nc_refiner"]
+    assert "nc-refiner refine --demo" in report["next"][0]
+    assert outcome.out.rstrip().partition("\nnext\n")[2].startswith("  See it work")
 
 
 def test_doctor_without_packages(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,6 +52,7 @@ def test_doctor_without_packages(call: Call, monkeypatch: pytest.MonkeyPatch) ->
     assert outcome.out.partition("\nrefiners")[0].count("not installed") == 7
     report = json.loads(call("doctor", "--json").out)
     assert all(entry["version"] is None for entry in report["packages"].values())
+    assert report["next"] == ["Install what is missing: pip install torch safetensors av"]
 
 
 def test_doctor_and_refiners_with_broken_adapters(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,6 +111,34 @@ def test_progress_lines_name_the_remaining_time(
         "nc-refiner: calibrate, 2 of 8 steps, about 33 s left",
         "nc-refiner: denoise, 4 of 8 steps, about 30 s left",
     ]
+
+
+def test_the_remaining_time_follows_the_work_done(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of 2 s a frame: 16 frames come at once, and frames of a second clip are a tenth of the work."""
+    clock = iter([0.0, 32.0, 64.0, 67.2, 70.4, 73.6, 76.8])
+    monkeypatch.setattr("nc_refiner.cli.progress.time.monotonic", lambda: next(clock))
+    with progress(64, what="measuring", unit="frame", work=352.0) as advance:
+        for work in (160.0, 160.0, 16.0, 16.0):
+            advance("one", 16, work)
+    assert capsys.readouterr().err.splitlines() == [
+        "nc-refiner: measuring, 0 of 64 frames",
+        "nc-refiner: one, 16 of 64 frames, about 38 s left",
+        "nc-refiner: one, 32 of 64 frames, about 6 s left",
+    ]
+
+
+def test_what_was_done_before_says_nothing_of_what_is_left(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A resumed run: 90 steps are there at once, then each takes 20 s."""
+    clock = iter([0.0, *[0.0] * 90, *[20.0 * (i + 1) for i in range(8)]])
+    monkeypatch.setattr("nc_refiner.cli.progress.time.monotonic", lambda: next(clock))
+    with progress(100) as advance:
+        for _ in range(98):
+            advance("clip")
+    assert capsys.readouterr().err.splitlines()[-1] == "nc-refiner: clip, 98 of 100 steps, about 40 s left"
 
 
 def test_the_bar_on_a_terminal_goes_with_a_failed_run(

@@ -1,14 +1,13 @@
-"""Small real files to compare, and a browser to open reports with."""
+"""Small real files to compare."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..video.conftest import make_video, moving
@@ -40,16 +39,7 @@ def make_clip(tmp_path: Path) -> MakeClip:
     return make
 
 
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    """Chromium through Playwright; tests are skipped with the reason where there is none."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    names = ("chromium", "chromium-browser", "google-chrome")
-    path = next((found for found in map(shutil.which, names) if found), None)
-    if path is None:
-        pytest.skip(f"no browser: none of {', '.join(names)} is on the PATH")
-    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-    with sync_api.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=path, args=flags)
-        yield chromium
-        chromium.close()
+def drifting(count: int) -> torch.Tensor:
+    """A soft pattern that moves by two pixels a frame."""
+    wide = F.interpolate(torch.rand(1, 3, 6, 20, generator=torch.Generator().manual_seed(0)), (48, 160), mode="bicubic")
+    return torch.cat([wide[..., 2 * i : 2 * i + 64] for i in range(count)]).clamp(0, 1)

@@ -8,10 +8,11 @@ import torch.nn.functional as F
 
 from nc_refiner.clip import VideoClip
 from nc_refiner.evaluation.alignment import Alignment, align, aligned_blocks
+from nc_refiner.evaluation.measure import measure
 from nc_refiner.video import FrameReader, read_clip, write_clip
 
 from ..video.conftest import moving
-from .conftest import MakeClip
+from .conftest import MakeClip, drifting
 
 
 def numbered(count: int) -> torch.Tensor:
@@ -91,3 +92,31 @@ def test_what_cannot_be_aligned_is_refused(make_clip: MakeClip, tmp_path):
         long = Alignment("index", 9, 9, 9, 8.0, 8.0, (32, 32), (32, 32))
         with pytest.raises(ValueError, match="ends before its header says"):
             list(aligned_blocks(a, a, long, 4))
+
+
+@pytest.mark.parametrize("offset", [3, -2, 8])
+def test_a_shifted_output_is_found_and_named(make_clip: MakeClip, offset: int):
+    clip = drifting(24)
+    # What the reference shows at i + offset, darker.
+    reference, output = (clip, clip[offset:]) if offset > 0 else (clip[-offset:], clip)
+    a, b = make_clip("a.mp4", reference), make_clip("b.mp4", 0.8 * output + 0.05)
+    plain, shifted = measure(a, b, ["mse", "ssim"]), measure(a, b, ["mse", "ssim"], align_time=True)
+    assert plain.alignment.offset == 0 and f"look shifted by {abs(offset)} frames" in plain.notes()[0]
+    assert "--align-time" in plain.as_dict()["alignment"]["notes"][0]
+    found = shifted.alignment
+    assert (found.offset, found.frames, found.first) == (offset, min(len(reference), len(output)), max(0, -offset))
+    side = "later" if offset > 0 else "earlier"
+    said = [note for note in shifted.notes() if f"shows {abs(offset)} frames {side}" in note]
+    assert len(said) == 1 and "times as far apart" in said[0] and not shifted.misaligned
+    assert shifted.metrics["ssim"] > plain.metrics["ssim"] and len(shifted.per_frame["mse"]) == found.frames
+
+
+def test_what_is_aligned_or_still_stays_where_it_is(make_clip: MakeClip):
+    clip = drifting(12)
+    still = clip[:1].expand(12, -1, -1, -1)
+    for name, before in (("moving", clip), ("still", still), ("short", clip[:1])):
+        a, b = make_clip(f"{name}.mp4", before), make_clip(f"{name}_out.mp4", 0.9 * before)
+        assert measure(a, b, ["mse"]).misaligned == ""
+        found = measure(a, b, ["mse"], align_time=True)
+        assert found.alignment.offset == 0 and found.alignment.frames == len(before)
+        assert any("is better than none" in note for note in found.notes())

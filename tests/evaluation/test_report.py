@@ -16,6 +16,7 @@ from nc_refiner.evaluation.measure import measure
 from nc_refiner.evaluation.plots import plot
 from nc_refiner.evaluation.report import Report
 
+from ..pages.browsing import Opened, fits, looks_right
 from ..video.conftest import make_video
 from .conftest import noisy, textured
 
@@ -48,43 +49,11 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return written(tmp_path_factory.mktemp("report"))[0]
 
 
-class Opened:
-    """A page in Chromium, with everything it said and asked for."""
-
-    def __init__(self, browser: Any, path: Path, **context: Any):
-        self.context = browser.new_context(viewport={"width": 1200, "height": 900}, **context)
-        self.page = self.context.new_page()
-        self.said: list[str] = []
-        self.asked: list[str] = []
-        self.page.on("console", lambda message: self.said.append(message.text))
-        self.page.on("pageerror", lambda error: self.said.append(str(error)))
-        self.page.on("request", lambda request: self.asked.append(request.url))
-        self.page.goto(path.as_uri())
-
-    def value(self, expression: str) -> Any:
-        return self.page.evaluate(expression)
-
-    def until(self, expression: str) -> None:
-        """Waits for it to be true; Playwright's own waiting compiles a string, which the page's policy forbids."""
-        for _ in range(200):
-            if self.value(expression):
-                return
-            self.page.wait_for_timeout(50)
-        raise AssertionError(f"never true: {expression}")
-
-    def frames_shown(self) -> list[int]:
-        """The frame each player stands on, once it has got there."""
-        self.until("[...document.querySelectorAll('video')].every(v => v.readyState >= 2 && !v.seeking)")
-        return self.value("[...document.querySelectorAll('video')].map(v => Math.floor(v.currentTime * 8 + 1e-3))")
-
-
 @pytest.fixture
 def opened(browser: Any, page_file: Path):
     view = Opened(browser, page_file)
     yield view
-    view.context.close()
-    assert view.said == []
-    assert [url for url in view.asked if not url.startswith(("file:", "blob:", "data:"))] == []
+    view.close()
 
 
 def test_it_opens_from_disk_without_a_word_or_a_request(opened: Opened):
@@ -176,14 +145,22 @@ def test_the_drift_map_seeks_the_players(opened: Opened):
     assert opened.frames_shown() == [CHANGED] * 2
     assert strip.get_attribute("aria-valuenow") == str(CHANGED + 1)
     caption = opened.page.locator(".map-caption").inner_text()
-    row, column = map(int, re.search(r"row (\d+), column (\d+)", caption).groups())
-    rows, columns = map(int, re.search(r"of (\d+)×(\d+)", caption).groups())
-    assert row > rows / 2 and column > columns * 2 / 3, caption
+    assert f"Frame {CHANGED + 1} of corner.mp4" in caption and "most at the bottom right" in caption
     opened.page.locator(".time").fill("0")
-    # A block of the changed corner knows its worst moment.
+    # A block of the changed corner knows its worst moment; so it does by keyboard.
     block = opened.page.locator(".map")
-    area = block.bounding_box()
+    assert not block.is_visible()
+    opened.page.locator(".layout label").nth(2).click()
+    area, stage = block.bounding_box(), opened.page.locator(".stage").bounding_box()
+    assert area == stage, "the map lies over the frame"
     block.click(position={"x": area["width"] * 0.9, "y": area["height"] * 0.9})
+    assert opened.frames_shown()[0] >= CHANGED
+    opened.page.locator(".time").fill("0")
+    block.focus()
+    opened.page.keyboard.press("ArrowUp")
+    assert re.search(r"row (\d+), column (\d+)", block.get_attribute("aria-label"))
+    assert opened.page.locator(".cell").is_visible()
+    opened.page.keyboard.press("Enter")
     assert opened.frames_shown()[0] >= CHANGED
     opened.page.locator(".moments button").first.click()
     assert opened.frames_shown()[0] >= CHANGED
@@ -206,8 +183,10 @@ def test_another_output_and_side_by_side(opened: Opened):
     left, right = (opened.page.locator(f".{side} video").bounding_box() for side in ("before", "after"))
     assert right["x"] >= left["x"] + left["width"] and left["y"] == right["y"]
     assert not opened.page.locator(".wipe-slider").is_visible()
-    opened.page.locator(".show-drift").check()
-    assert opened.page.locator(".overlay").is_visible()
+    # Two outputs against each other, without the reference.
+    opened.page.locator(".lefts label").nth(1).click()
+    assert opened.page.locator(".before .tag").inner_text() == "corner.mp4"
+    opened.frames_shown()
 
 
 def test_everything_is_reached_by_keyboard(opened: Opened):
@@ -217,9 +196,9 @@ def test_everything_is_reached_by_keyboard(opened: Opened):
         seen.add(opened.value("document.activeElement.className || document.activeElement.name"))
     wanted = {
         "scroll",
-        "group-0-output",
-        "group-0-layout",
-        "show-drift",
+        "group-0-player-outputs",
+        "group-0-player-lefts",
+        "group-0-player-layout",
         "wipe-position",
         "play",
         "back",
@@ -229,20 +208,58 @@ def test_everything_is_reached_by_keyboard(opened: Opened):
     assert wanted | {"strip"} <= seen
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_phone_in_either_scheme(browser: Any, page_file: Path, scheme: str):
-    view = Opened(browser, page_file, color_scheme=scheme)
-    view.page.set_viewport_size({"width": 360, "height": 740})
+def test_on_a_phone_both_outputs_are_in_reach(browser: Any, page_file: Path):
+    view = Opened(browser, page_file, (390, 844), has_touch=True, is_mobile=True)
     view.frames_shown()
-    assert view.value("document.documentElement.scrollWidth") <= 360
-    red, green, blue = map(int, re.findall(r"\d+", view.value("getComputedStyle(document.body).backgroundColor"))[:3])
-    assert (red + green + blue) / 3 > 200 if scheme == "light" else (red + green + blue) / 3 < 60
-    assert view.said == []
-    view.context.close()
+    fits(view)
+    # The numbers of the last output are seen without scrolling sideways, and its clip is one touch away.
+    last = view.page.locator(".numbers tbody tr").first.locator("td").last.bounding_box()
+    assert last["x"] + last["width"] <= 390
+    view.page.locator(".outputs label").nth(1).tap()
+    assert view.page.locator(".after .tag").inner_text() == "noise.mp4"
+    view.frames_shown()
+    view.close()
+
+
+@pytest.mark.slow
+def test_it_looks_right_on_desk_and_phone_by_day_and_night(browser: Any, page_file: Path):
+    looks_right(browser, page_file, "[...document.querySelectorAll('video')].every(v => v.readyState >= 2)")
+
+
+def test_space_and_signs_drive_the_player(opened: Opened):
+    opened.frames_shown()
+    opened.page.locator(".time").focus()
+    for key, frame in ((".", 1), (".", 2), (",", 1)):
+        opened.page.keyboard.press(key)
+        assert opened.frames_shown() == [frame] * 2
+    opened.page.keyboard.press("]")
+    assert opened.page.locator(".wipe-position").input_value() == "55"
+    opened.page.keyboard.press("Space")
+    assert opened.page.locator(".play").inner_text() == "Pause"
+    opened.page.keyboard.press("Space")
+    assert opened.page.locator(".play").inner_text() == "Play"
+
+
+def test_one_scale_of_colour_is_explained(opened: Opened):
+    legend = opened.page.locator(".scale").inner_text()
+    assert "how much the picture changed here, against the input" in legend
+    top = float(re.search(r"by (\d+) of 255 levels", legend).group(1))
+    assert float(re.search(r"by ([\d.]+)\n", legend).group(1)) == pytest.approx(top / 4, rel=0.05)
+
+
+def test_the_summary_and_the_winners(opened: Opened):
+    first = opened.page.locator(".verdict p").inner_text()
+    assert re.fullmatch(r"(corner|noise)\.mp4 is best on \d of 5 measures; (corner|noise)\.mp4 on \d\.", first)
+    won = opened.page.locator(".numbers .win").count()
+    counts = [int(number) for number in re.findall(r"on (\d)", first)]
+    assert sum(counts) == won == 5 and counts[0] > counts[1]
+    said = opened.page.locator(".verdict li").all_inner_texts()
+    assert any(line.startswith("noise.mp4: ") and "more detail than the input" in line for line in said)
 
 
 def test_without_h264_the_rest_works(browser: Any, page_file: Path):
     view = Opened(browser, page_file)
+    view.frames_shown()
     view.page.evaluate("document.querySelectorAll('video').forEach(v => { v.src = 'blob:nothing'; })")
     view.page.locator(".missing").wait_for(state="visible")
     assert "cannot play H.264" in view.page.locator(".missing").inner_text()
@@ -256,12 +273,41 @@ def test_beyond_the_limit_videos_are_left_out_in_words(tmp_path: Path, browser: 
     assert len(report.notes) == 3 and "would pass the limit of 0.001 MB; raise --html-megabytes" in report.notes[0]
     assert path.stat().st_size < 100_000
     view = Opened(browser, path)
-    assert "not embedded, over the size limit" in view.page.locator(".missing").inner_text()
+    assert "not in this file, which would have been larger than allowed" in view.page.locator(".missing").inner_text()
     assert not view.page.locator(".stage").is_visible()
-    view.page.locator(".strip").first.click(position={"x": 60, "y": 5})
+    view.page.locator(".strip").first.click(position={"x": 300, "y": 5})
     assert not view.page.locator(".clock").inner_text().startswith("1/")
     assert view.said == []
     view.context.close()
+
+
+def test_several_clips_lead_with_their_means_and_link_the_worst(tmp_path: Path, browser: Any):
+    from nc_refiner.cli.main import main
+
+    for number, amount in enumerate((0.1, 0.4, 0.2)):
+        frames = textured(3)
+        for folder, changed in (("ref", frames), ("near", noisy(frames, amount / 4)), ("far", noisy(frames, amount))):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            make_video(tmp_path / folder / f"clip{number}.mp4", changed)
+    folders = [str(tmp_path / name) for name in ("ref", "near", "far")]
+    page = tmp_path / "all.html"
+    assert main(["evaluate", *folders, "--metrics", "mse,ssim", "--html", str(page)]) == 0
+    view = Opened(browser, page, (390, 844))
+    headline = view.page.locator(".verdict p").first.inner_text()
+    assert headline.startswith("On average over 3 clips ") and "near is best on 2 of 2 measures" in headline
+    assert view.page.locator(".means .win").count() == 2
+    fits(view)
+    cell = view.page.locator(".means tbody td").nth(1).bounding_box()
+    assert cell["x"] + cell["width"] <= 390, "the second folder is in sight"
+    # The worst clip is the one with the most noise; its link leads to its player.
+    worst = view.page.locator(".verdict li").last.locator("a").first
+    assert worst.inner_text() == "clip1.mp4"
+    worst.click()
+    view.until("location.hash !== ''")
+    place = view.page.locator(view.value("location.hash"))
+    assert place.locator("h2").inner_text() == "clip1.mp4" and place.locator(".player").count() == 1
+    view.frames_shown(f"{view.value('location.hash')} .player")
+    view.close()
 
 
 def test_names_are_escaped(tmp_path: Path, browser: Any):

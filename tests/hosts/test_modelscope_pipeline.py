@@ -52,9 +52,11 @@ def run(pipe: Any, source: Path, target: Path) -> tuple[torch.Tensor, bytes]:
 
 def test_the_readmes_snippet_runs_after_its_own_install_line(tiny, models, source, tmp_path, ffmpeg, monkeypatch):
     """In CI nothing but that line (and pytest) is installed: none of what ModelScope imports and never uses."""
-    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    part = text[text.index("pip install 'nc_refiner[modelscope]'") :]
-    snippet = part.split("```py\n", 1)[1].split("```", 1)[0]
+    root = Path(__file__).parents[2]
+    texts = [(root / name).read_text(encoding="utf-8") for name in ("README.md", "docs/guides/modelscope.md")]
+    found = {text.split("<!-- snippet: modelscope -->\n```py\n", 1)[1].split("```", 1)[0] for text in texts}
+    assert len(found) == 1, "the README and the guide show the same lines"
+    (snippet,) = found
     assert "load_pipeline" in snippet and not [
         name for name in ("fairscale", "rotary_embedding_torch") if find_spec(name)
     ]

@@ -274,6 +274,28 @@ def test_sampling_past_the_calibration_warns_once(root, funcs, tmp_path):
     nc_refiner.unwrap(model)
 
 
+def test_the_front_pages_snippet_runs(funcs, adapter):
+    pages = ("README.md", "docs/guides/videocrafter.md")
+    texts = [(Path(__file__).parents[2] / name).read_text(encoding="utf-8") for name in pages]
+    found = {text.split("<!-- snippet: videocrafter -->\n```py\n", 1)[1].split("```", 1)[0] for text in texts}
+    assert len(found) == 1, "the README and the guide show the same lines"
+    stock, _, _ = host_call(funcs, adapter, 1.0)
+    names = {
+        "nc_refiner": nc_refiner,
+        "model": adapter.model,
+        "cond": adapter.condition(PROMPT).positive,
+        "noise_shape": list(SHAPE),
+        "latents": reference(),
+        "batch_ddim_sampling": funcs.batch_ddim_sampling,
+    }
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        exec(found.pop().replace("x0=", "ddim_steps=4, x0="), names)
+    assert names["samples"].shape == stock.shape and torch.isfinite(names["samples"]).all()
+    again, _, _ = host_call(funcs, adapter, 1.0)
+    assert torch.equal(stock, again)
+
+
 def test_the_readmes_command_runs_and_resumes(root, tmp_path):
     from integrations.videocrafter.refine_folder import main
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import reproduce_paper
 import torch
@@ -13,6 +14,7 @@ from reproduction.document import document
 from reproduction.figures import draw_all
 from reproduction.plans import DEFAULT_STRENGTH, PLANS, Size, evaluation_clips
 from reproduction.published import measure_published
+from scipy import stats
 
 from nc_refiner.experiment.offline.arms import arms_of
 from nc_refiner.sweeps import SweepClip
@@ -116,6 +118,34 @@ def test_what_goes_the_other_way_is_not_reproduced(tables):
     assert named(found, "N = 1, 2, 3 are closer", "strength 0.6").verdict == REPRODUCED
 
 
+def test_oversaturation_has_one_baseline(tables):
+    def colour():
+        return named(claims(tables, COST), "oversaturates beside SDEdit", f"strength {DEFAULT_STRENGTH:g}")
+
+    assert colour().verdict == REPRODUCED and colour().found.count("N = 10 − SDEdit") == 3
+    for row in tables["default"]:
+        # Farther from the input's colours than N = 3, and nearer than SDEdit.
+        if row["method"] in ("nc", "sdedit"):
+            row["delta_e"] = {0: 3.0, 3: 1.0, 10: 2.0}.get(row["iterations"] or 0, 1.5) + 0.01 * CLIPS.index(
+                row["clip"]
+            )
+    assert colour().verdict == NOT_REPRODUCED and "(**opposite**)" in colour().found
+
+
+def test_intervals_are_students_over_clips(tables):
+    """Four clips with two seeds each are four values, not eight."""
+    for name, rows in tables.items():
+        tables[name] = rows + [{**row, "seed": 1} for row in rows]
+    found = named(claims(tables, COST), "N = 3 is the closest", "strength 0.6").found
+    values = [
+        {row["clip"]: row["mse"] for row in tables["paper"] if (row["iterations"] or 0) == count} for count in (3, 1)
+    ]
+    differences = np.array([values[0][clip] - values[1][clip] for clip in CLIPS])
+    half = stats.t.ppf(0.975, len(CLIPS) - 1) * differences.std(ddof=1) / 2
+    low, high = (1e3 * (differences.mean() + side * half) for side in (-1, 1))
+    assert f"[{low:+.3f}, {high:+.3f}]".replace("-", "−") in found
+
+
 def test_one_clip_decides_nothing(tables):
     alone = {name: [row for row in rows if row["clip"] == "a"] for name, rows in tables.items()}
     verdicts = {
@@ -142,6 +172,7 @@ def test_the_document_says_what_the_tables_say(tables, tmp_path):
     for claim in found:
         assert f"| {claim.claim} | {claim.where} | {claim.setting} | **{claim.verdict}** |" in page
     sdedit = [row["mse"] for row in tables["default"] if row["method"] == "sdedit"]
+    assert "Student's t below 50 clips" in page
     assert f"| SDEdit | {1e3 * sum(sdedit) / len(sdedit):.3f} [" in page
     assert "closer than SDEdit on MSE, MSE_low and SSIM in 3 of 3 published outputs" in page
     assert "500.0 → 400.0 → 300.0 → 200.0 → 600.0: the paper's shape" in page

@@ -48,14 +48,28 @@ def degrade(frames: Tensor, fps: float = 8.0, how: Degradation = MILD) -> Tensor
     """
     size = frames.shape[-2:]
     small = F.interpolate(frames, scale_factor=how.scale, mode="bicubic", antialias=True).clamp(0, 1)
-    axis = torch.arange(-3, 4, dtype=torch.float32)
-    kernel = torch.exp(-(axis**2) / (2 * how.blur_sigma**2))
-    kernel = kernel / kernel.sum()
-    padded = F.pad(small, (3, 3, 3, 3), mode="replicate").flatten(0, 1)[:, None]
-    soft = F.conv2d(F.conv2d(padded, kernel.view(1, 1, 1, 7)), kernel.view(1, 1, 7, 1))[:, 0]
+    soft = _blurred(small, how.blur_sigma)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "small.mp4"
         with FrameWriter(path, fps, crf=how.crf) as writer:
-            writer.write(VideoClip(soft.unflatten(0, (len(frames), 3)).clamp(0, 1)).frames)
+            writer.write(VideoClip(soft.clamp(0, 1)).frames)
         coded = read_clip(path).frames
     return F.interpolate(coded, size=size, mode="bicubic").clamp(0, 1)
+
+
+def soften(frames: Tensor, factor: float, blur_sigma: float) -> Tensor:
+    """`frames`, `(F, C, H, W)` of any range, as a clip of a `factor` times smaller size shows them: shrunk, blurred by
+    `blur_sigma` small pixels, back up. No coding: this is for training, where noise covers what coding leaves."""
+    size = frames.shape[-2:]
+    small_size = [max(8, round(side / factor)) for side in size]
+    small = F.interpolate(frames, size=small_size, mode="bicubic", antialias=True)
+    return F.interpolate(_blurred(small, blur_sigma), size=size, mode="bicubic")
+
+
+def _blurred(frames: Tensor, sigma: float) -> Tensor:
+    axis = torch.arange(-3, 4, dtype=frames.dtype, device=frames.device)
+    kernel = torch.exp(-(axis**2) / (2 * sigma**2))
+    kernel = kernel / kernel.sum()
+    padded = F.pad(frames, (3, 3, 3, 3), mode="replicate").flatten(0, 1)[:, None]
+    soft = F.conv2d(F.conv2d(padded, kernel.view(1, 1, 1, 7)), kernel.view(1, 1, 7, 1))[:, 0]
+    return soft.unflatten(0, frames.shape[:2])

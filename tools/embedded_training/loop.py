@@ -18,6 +18,7 @@ from torch import Tensor
 from nc_refiner.adapters.embedded.model import LOWEST_ALPHA, PIXEL_GAIN, DenoiserConfig, VideoDenoiser
 from nc_refiner.adapters.embedded.weights import load_network
 
+from .degrade import soften
 from .ffdnet import load_ffdnet
 from .sampling import ClipSampler, validation_clips
 from .speed import fastest, prepare
@@ -44,6 +45,8 @@ class TrainingConfig:
         sigmas: noise levels (of 255, on pixels) that `focus` of the samples are spread over evenly.
         focus: their share; the rest lies in the noise phases from `tail` to 1.
         stills: share of batches given as single frames, so that pictures are learnt too.
+        soft: share of the samples noisier than `soft_above` (of 255, on pixels) that are shown softened, their target
+            sharp: what the first estimates of a refinement see is a noisy *input*, not a noisy original.
         weights: shares of film, other video, photographs.
         seed: seeds crops, noise and initial weights.
     """
@@ -53,8 +56,8 @@ class TrainingConfig:
     frames: int = 6
     batch: int = 4
     trunk_rate: float = 1.5e-5
-    mixing_rate: float = 5e-5
-    helper_rate: float = 1.5e-4
+    mixing_rate: float = 1e-4
+    helper_rate: float = 3e-4
     warmup: int = 300
     decay_from: float = 0.3
     ema_steps: int = 400
@@ -62,6 +65,8 @@ class TrainingConfig:
     focus: float = 0.9
     tail: float = 0.5
     stills: float = 0.05
+    soft: float = 0.25
+    soft_above: float = 30.0
     weights: tuple[float, float, float] = (0.35, 0.25, 0.4)
     seed: int = 0
     network: DenoiserConfig = field(default_factory=DenoiserConfig)
@@ -168,10 +173,17 @@ class Trainer:
         pick = torch.rand(count, generator=self.generator) < self.config.focus
         return torch.where(pick, focused, tail).to(self.device)
 
-    def _error(self, network: Callable[..., Tensor], latents: Tensor, noise: Tensor, phase: Tensor) -> Tensor:
-        """Mean squared error of x̂₀ per sample, in pixels of [0, 1]."""
+    def _error(
+        self,
+        network: Callable[..., Tensor],
+        latents: Tensor,
+        noise: Tensor,
+        phase: Tensor,
+        shown: Tensor | None = None,
+    ) -> Tensor:
+        """Mean squared error of x̂₀ per sample, in pixels of [0, 1]; `shown` is what is noised, default `latents`."""
         angle = (phase * math.pi / 2)[:, None, None, None, None]
-        noisy = angle.cos() * latents + angle.sin() * noise
+        noisy = angle.cos() * (latents if shown is None else shown) + angle.sin() * noise
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.mode.bfloat16):
             clean = network(noisy, phase)
         return (clean.float() - latents).square().mean(dim=(1, 2, 3, 4)) * PIXEL_GAIN**2
@@ -183,7 +195,23 @@ class Trainer:
         phase = self._phases(len(latents))
         angle = phase * (math.pi / 2)
         sigma = PIXEL_GAIN * angle.sin() / angle.cos().clamp(min=LOWEST_ALPHA)
-        return (self._error(self.forward, latents, noise, phase) / (sigma.square() + NOISE_FLOOR**2)).mean()
+        shown = self._softened(latents, sigma)
+        error = self._error(self.forward, latents, noise, phase, shown)
+        return (error / (sigma.square() + NOISE_FLOOR**2)).mean()
+
+    def _softened(self, latents: Tensor, sigma: Tensor) -> Tensor:
+        """`latents`, some of the noisier samples softened."""
+        pick = torch.rand(len(latents), generator=self.generator) < self.config.soft
+        factors = 1.3 + 1.0 * torch.rand(len(latents), generator=self.generator)
+        blurs = 0.3 + 0.5 * torch.rand(len(latents), generator=self.generator)
+        pick &= sigma.cpu() > self.config.soft_above / 255
+        if not pick.any():
+            return latents
+        shown = latents.clone()
+        for index in pick.nonzero().flatten().tolist():
+            frames = latents[index].transpose(0, 1)
+            shown[index] = soften(frames, float(factors[index]), float(blurs[index])).transpose(0, 1)
+        return shown
 
     def train(
         self,

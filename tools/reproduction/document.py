@@ -7,7 +7,7 @@ from statistics import fmean
 from typing import Any
 
 from nc_refiner.experiment.reports.markdown import metric_label, shown, table
-from nc_refiner.experiment.statistics.fixed_horizon import per_clip
+from nc_refiner.experiment.statistics.fixed_horizon import SMALL, per_clip
 from nc_refiner.sweeps import mean_interval
 
 from .claims import Claim, Tables, calibrated, sdedit
@@ -189,8 +189,8 @@ def document(
         f"Clips ({len(clips)}; frames × height × width): {shapes}.",
         "",
         "Fidelity (MSE, MSE_low, SSIM, ΔE2000, shifts) is measured against the input, as the paper does; `PSNR to the "
-        "original` against what the input was made from, which the paper has not. In brackets: 95 % intervals, BCa "
-        "bootstrap over clips. One seed.",
+        "original` against what the input was made from, which the paper has not. In brackets: 95 % intervals over clips, "
+        f"Student's t below {SMALL} clips and BCa bootstrap from there on. One seed.",
         "",
         "A claim is *reproduced* if every comparison it makes has an interval on the paper's side, *not reproduced* if one "
         "has not: then that one is named, as opposite or as undecided (includes 0). What the paper does not say is "

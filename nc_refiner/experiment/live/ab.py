@@ -59,7 +59,7 @@ class ABPipeline:
         ImportError: SQLAlchemy, or the database's driver, is not installed.
         OSError, sqlite3.Error: the outbox cannot be written.
 
-    Example:
+    Examples:
         >>> ab = ABPipeline({"control": lambda x: x, "double": lambda x: 2 * x}, "demo", ramp=0.0)
         >>> ab(3, unit="user-1")
         3
@@ -141,7 +141,7 @@ class ABRefiner(ABPipeline):
     The output of the control arm is bit-identical to the control refiner's alone. Arguments are those of `ABPipeline`;
     arms are refiners: `CalibratedRefiner`, or anything with its call.
 
-    Example:
+    Examples:
         >>> from nc_refiner import CalibratedRefiner
         >>> control = CalibratedRefiner.from_name("embedded", iterations=0)
         >>> ab = ABRefiner({"control": control, "nc": control.with_calibration(iterations=3)}, "sharper")

@@ -66,7 +66,7 @@ def hash_provider(splits: Mapping[str, Split]) -> FeatureProvider:
     Raises:
         ImportError: OpenFeature is not installed.
 
-    Example:
+    Examples:
         >>> from openfeature import api
         >>> api.set_provider(hash_provider({"refiner": Split("sharper", {"control": 1, "nc": 1})}), "video")
         >>> api.get_client("video").get_string_value("refiner", "control") in ("control", "nc")

@@ -12,7 +12,9 @@ import numpy as np
 
 from ...evaluation.catalogue import Better
 from ...evaluation.extras import load
-from ..statistics.analysis import Analysis, Options, analyze
+from ..statistics.analysis import Analysis, analyze
+from ..statistics.deciding import skewed
+from ..statistics.options import Options
 from ..statistics.power import PlanReport, plan
 from ..statistics.samples import samples
 from .results import Results, read_results
@@ -59,7 +61,8 @@ def analyze_folder(folder: Path, overrides: Overrides | None = None) -> tuple[An
     results = read_results(folder)
     config, notes = results.config, []
     if not results.complete:
-        notes.append(f"The run is not finished: {len(results.records)} of {results.planned} outputs are there.")
+        there = f"{len(results.records)} of {results.planned}"
+        notes.append(f"The run is not finished: {there} outputs are there.")
     clips = set(results.units.values())
     parts = [
         *(["its pieces"] if len(clips) < len(results.units) else []),
@@ -69,6 +72,7 @@ def analyze_folder(folder: Path, overrides: Overrides | None = None) -> tuple[An
         notes.append(
             f"Each clip's value is the mean over {' and '.join(parts)}: they are not independent of each other."
         )
+    segmented_by, segments = results.segments
     options = Options(
         control=given.control or config["control"],
         primary=given.primary or config["primary"],
@@ -80,6 +84,9 @@ def analyze_folder(folder: Path, overrides: Overrides | None = None) -> tuple[An
         smallest_effect=given.smallest_effect,
         weights=given.weights,
         unit="clip",
+        fixed=results.complete,
+        segments=segments,
+        segmented_by=segmented_by,
     )
     return analyze(results.observations(), options, notes=notes), results
 
@@ -186,6 +193,11 @@ def planned(
     # (n − 1) s² / σ² is chi-square: a small pilot may have come out too even by luck.
     upper = spread * float(np.sqrt((count - 1) / load("scipy.stats").chi2.ppf(0.2, count - 1)))
     notes = [f"Pilot: {name}, {chosen} against {control}, {count} clips, observed difference {sample.difference:.3g}."]
+    if sample.paired and skewed(sample.differences):
+        notes.append(
+            "The pilot's differences are skewed: if those of the experiment are too, Wilcoxon's rank test will decide, "
+            "and these numbers, which are the t test's, are a guess."
+        )
     if effect is None:
         effect = sample.difference
         notes.append("The observed difference served as the effect, a mere guess; give the --effect that matters.")

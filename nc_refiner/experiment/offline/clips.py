@@ -143,6 +143,37 @@ def _cuts(name: str, shape: tuple[int, ...], pieces: Pieces) -> Iterator[tuple[s
                 yield f"{name}-f{first:04d}-r{row}-c{column}", place
 
 
+def _of_folder(clip: ClipConfig, base: Path) -> list[ClipConfig]:
+    """`clip` itself, or where it names a folder one clip for each of its videos, in order of name."""
+    folder = base / clip.path
+    if clip.path == "demo" or not folder.is_dir():
+        return [clip]
+    if clip.name is not None:
+        raise ValueError(f"clips: {clip.path} is a folder, so {clip.name!r} cannot name all of it; leave `name` out")
+    names = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in VIDEO_SUFFIXES)
+    if not names:
+        raise ValueError(f"clips: {folder} holds no video ({', '.join(sorted(VIDEO_SUFFIXES))})")
+    originals = clip.original
+    return [
+        clip.model_copy(
+            update={
+                "path": str(Path(clip.path) / name),
+                "original": None if originals is None else str(Path(originals) / name),
+            }
+        )
+        for name in names
+    ]
+
+
+def each_clip(clips: list[ClipConfig], base: Path) -> list[ClipConfig]:
+    """Every clip of a configuration, a folder being each of its videos.
+
+    Raises:
+        ValueError: a folder that holds none, or that is given one name.
+    """
+    return [one for given in clips for one in _of_folder(given, base)]
+
+
 def sources(clips: list[ClipConfig], base: Path) -> list[Source]:
     """Every clip of a configuration, checked to be there but not decoded.
 

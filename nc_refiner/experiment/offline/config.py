@@ -101,9 +101,10 @@ class Pieces(_Strict):
 
 
 class ClipConfig(_Strict):
-    """A video (or `demo`, the bundled one), relative to the experiment's file.
+    """A video, a folder of them, or `demo`, the bundled one; relative to the experiment's file.
 
-    `original`: the undegraded original, where there is one. `name`: of the unit; default: the file's.
+    `original`: the undegraded original, where there is one. `name`: of the unit; default: the file's. `tag`: a word for
+    what the clip shows, such as `people`; results are also given by tag, or else by the clips' folders.
     """
 
     path: str
@@ -112,6 +113,7 @@ class ClipConfig(_Strict):
     max_frames: int | None = Field(None, ge=1)
     height: int | None = Field(None, ge=16)
     pieces: Pieces | None = None
+    tag: Annotated[str | None, Field(pattern=f"^{NAME.pattern}$")] = None
 
 
 def _arm(value: Any) -> Any:
@@ -292,6 +294,7 @@ class SweepConfig(SweepPlan):
         frames: only the first so many of each clip.
         height: resize clips to this height first, in pixels.
         output: folder for table and report, beside the config file; `--output` goes first.
+        keep_clips: outputs to keep for the report's players: those of the first seed, all, or none.
     """
 
     version: Literal[1] = 1
@@ -301,6 +304,7 @@ class SweepConfig(SweepPlan):
     frames: Annotated[int, Field(ge=1)] = 8
     height: Annotated[int, Field(ge=16)] | None = None
     output: str | None = None
+    keep_clips: Literal["first_seed", "all", "none"] = "first_seed"
 
     @field_validator("refiners", mode="before")
     @classmethod

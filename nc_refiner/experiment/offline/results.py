@@ -19,6 +19,7 @@ from ..statistics.observations import Observation
 __all__ = [
     "CELLS",
     "INPUT_CLIP",
+    "KEPT",
     "MANIFEST",
     "CellStore",
     "Results",
@@ -29,7 +30,7 @@ __all__ = [
     "write_parquet",
 ]
 
-CELLS, MANIFEST = "cells", "experiment.json"
+CELLS, KEPT, MANIFEST = "cells", "clips", "experiment.json"
 INPUT_CLIP = "_input.mp4"
 """The refined clip, beside its outputs; no arm's name starts with an underscore."""
 
@@ -131,6 +132,20 @@ class Results:
             for metric, value in record["metrics"].items()
         ]
 
+    @property
+    def segments(self) -> tuple[str, dict[str, str]]:
+        """What makes a segment, `tag` or `folder`, and every clip's; a clip without a tag is in none where others have
+        one."""
+        given = dict(zip(self.manifest["clips"], self.config["clips"], strict=True))
+        tags = {clip: str(entry["tag"]) for clip, entry in given.items() if entry.get("tag")}
+        if tags:
+            return "tag", tags
+        folders = {clip: Path(entry["path"]).parent for clip, entry in given.items() if entry["path"] != "demo"}
+        names = {folder: folder.name or "." for folder in folders.values()}
+        if len(set(names.values())) < len(names):
+            names = {folder: folder.as_posix() for folder in names}
+        return "folder", {clip: names[folder] for clip, folder in folders.items()}
+
     def clip(self, unit: str, arm: str | None) -> Path | None:
         """A kept output of `arm` for the clip `unit` (None: its input), of the first piece and seed that have one."""
         name = f"{arm}.mp4" if arm is not None else INPUT_CLIP
@@ -169,7 +184,7 @@ def read_results(folder: Path) -> Results:
     return Results(folder, manifest, found)
 
 
-TEXTS = ("plan", "refiner", "clip", "label", "method")
+TEXTS = ("plan", "refiner", "clip", "label", "method", "video")
 WHOLE = ("iterations", "seed", "num_inference_steps", "steps", "evaluations")
 SERIES = ("content_loss",)
 

@@ -33,16 +33,17 @@ from ...refining.resize import resized
 from ...refining.run import Refinement
 from ...refining.settings import RefineSettings
 from .arms import Arm, arms_of
-from .clips import InputClip, Source, sources
+from .clips import InputClip, Source, each_clip, sources
 from .config import ExperimentConfig, PlanBase
-from .results import CELLS, INPUT_CLIP, MANIFEST, CellStore, cell_key, clip_folder, output_key
+from .results import CELLS, INPUT_CLIP, KEPT, MANIFEST, CellStore, cell_key, clip_folder, output_key
 from .shared_encode import SharedEncode
 from .shared_latents import Bench
 
-__all__ = ["OfflineRun", "Work", "cells_in", "finish", "run_plan", "strengths_of"]
+__all__ = ["OfflineRun", "Work", "cells_in", "finish", "keeper", "run_plan", "strengths_of"]
 
 LOCK = ".lock"
 Row = dict[str, Any]
+Keep = Callable[[InputClip, Arm, str, torch.Tensor], str | None]
 Key = TypeVar("Key", bound=Hashable)
 
 
@@ -100,6 +101,7 @@ def run_plan(
     plan: PlanBase,
     cells: Path,
     on_cell: Callable[[str], None] = lambda clip: None,
+    keep: Keep | None = None,
 ) -> list[Row]:
     """The table: one row per clip and arm, clips in their order, arms in the plan's.
 
@@ -110,13 +112,15 @@ def run_plan(
         cells: folder of finished cells; made where it is missing. The same cells give the same table, in whatever
             order and by however many runs they were computed.
         on_cell: called with the clip's name after each cell.
+        keep: given clip, arm, key of the cell and frames, writes an output that is to be kept and names its file,
+            relative to the folder above `cells`; None for the others.
 
     Returns:
         Rows with `refiner`, `clip`, `method`, `label`, `iterations`, `cutoff`, `strength`, `seed`,
         `num_inference_steps`, `steps`, `evaluations` (of that arm run alone), `output_loss` (content loss of the
         refined latents at ν = 1), the metrics, and where it applies `content_loss` (of the estimate after 0…N
-        iterations), `psnr_to_original`, `matched_strength`, `matched_loss`, `target_loss`. What does not apply is
-        absent.
+        iterations), `psnr_to_original`, `matched_strength`, `matched_loss`, `target_loss`, `video` (the kept file).
+        What does not apply is absent.
 
     Raises:
         ValueError: a clip that is too long, or a baseline over a host that runs its own solver.
@@ -136,9 +140,15 @@ def run_plan(
 
     def rows(clip: InputClip, missing: list[Arm]) -> Iterable[tuple[Arm, Row]]:
         shared.forget()
+
+        def kept(arm: Arm, frames: torch.Tensor) -> Row:
+            # Under this name a cell whose file is gone counts as missing.
+            path = keep(clip, arm, keys(clip)[arm], frames) if keep is not None else None
+            return {} if path is None else {"clip": path}
+
         if plan.alone:
-            return ((arm, _alone(shared, clip, plan, arm)) for arm in missing)
-        return Bench(adapter, clip, plan).rows(missing)
+            return ((arm, _alone(shared, clip, plan, arm, kept)) for arm in missing)
+        return Bench(adapter, clip, plan, kept).rows(missing)
 
     def keys(clip: InputClip) -> dict[Arm, str]:
         return {arm: cell_key(clip=clip.digest, arm=arm.as_dict(), **common) for arm in arms}
@@ -147,14 +157,16 @@ def run_plan(
     return [
         {
             **{"refiner": adapter.name, "clip": clip.name, "label": arm.label, **arm.as_dict()},
-            **{"num_inference_steps": steps, **row},
+            **{"num_inference_steps": steps, **{"video" if key == "clip" else key: row[key] for key in row}},
         }
         for clip, found in zip(clips, finish(work, CellStore(cells), on_cell), strict=True)
         for arm, row in found.items()
     ]
 
 
-def _alone(adapter: SharedEncode, clip: InputClip, plan: PlanBase, arm: Arm) -> Row:
+def _alone(
+    adapter: SharedEncode, clip: InputClip, plan: PlanBase, arm: Arm, kept: Callable[[Arm, torch.Tensor], Row]
+) -> Row:
     """One arm run by itself, for settings under which arms have no latents in common; only the encode is shared."""
     settings = {"prompt": plan.prompt, "strength": arm.strength, **plan.described}
     cutoff = 1.0 if arm.cutoff is None else arm.cutoff
@@ -178,7 +190,25 @@ def _alone(adapter: SharedEncode, clip: InputClip, plan: PlanBase, arm: Arm) -> 
         row = {"evaluations": 0}
     names = (*plan.metrics, *(("psnr_to_original",) if clip.original is not None else ()))
     original = None if clip.original is None else resized(clip.original, chosen)
-    return row | measure_frames(resized(clip.frames, chosen), refined.clip.frames, names, original=original)
+    measured = measure_frames(resized(clip.frames, chosen), refined.clip.frames, names, original=original)
+    return {**row, **measured, **kept(arm, refined.clip.frames)}
+
+
+def keeper(folder: Path, which: str, first_seed: int) -> Keep:
+    """A `keep` for `run_plan`: writes below `folder`/clips what `which` says: `all`, `first_seed` or `none`."""
+
+    def keep(clip: InputClip, arm: Arm, key: str, frames: torch.Tensor) -> str | None:
+        if which == "none" or (which == "first_seed" and arm.seed not in (None, first_seed)):
+            return None
+        facts = "_".join(f"{name}-{value}" for name, value in arm.as_dict().items() if value is not None)
+        # The key tells apart what two refiners of one name made of it.
+        path = Path(KEPT) / clip.name / f"{facts}_{key[:8]}.mp4"
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        with video.FrameWriter(folder / path, clip.fps) as writer:
+            writer.write(frames)
+        return path.as_posix()
+
+    return keep
 
 
 class OfflineRun:
@@ -196,8 +226,8 @@ class OfflineRun:
     """
 
     def __init__(self, config: ExperimentConfig, base: Path, folder: Path, device: str | None = None):
-        self.config, self.folder = config, folder
-        self.sources = sources(config.clips, base)
+        self.config = config = config.model_copy(update={"clips": each_clip(config.clips, base)})
+        self.folder, self.sources = folder, sources(config.clips, base)
         self._device = {"device": device} if device is not None else {}
         self._adapters: dict[str, SharedEncode] = {}
         self._models = Models(**{name: base / path for name, path in config.weights.items()}, device=device or "cpu")
@@ -223,10 +253,15 @@ class OfflineRun:
         """All that results depend on, and what the analysis needs to know."""
         from ... import __version__
 
+        config = json.loads(self.config.model_dump_json())
+        for clip in config["clips"]:
+            # A clip without a tag is the clip that it was before there were tags: its outputs stay good.
+            if clip["tag"] is None:
+                del clip["tag"]
         return {
             "format": 2,
             "nc_refiner": __version__,
-            "config": json.loads(self.config.model_dump_json()),
+            "config": config,
             "clips": {source.name: {**source.digests, "units": list(source.pieces)} for source in self.sources},
             "adapters": {arm: self._adapter(arm).describe() for arm in self.config.arms},
             "versions": versions(),

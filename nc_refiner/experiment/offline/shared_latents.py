@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -21,6 +21,7 @@ from .config import PlanBase
 __all__ = ["Bench"]
 
 Row = dict[str, Any]
+Keep = Callable[[Arm, Tensor], Row]
 COMMON_CUTOFF = 1.0
 """ν of the content loss by which arms of every cutoff are compared."""
 
@@ -36,19 +37,20 @@ class Bench:
         adapter: the host.
         clip: at most as many frames as the adapter takes at once.
         plan: settings that all arms have in common.
+        keep: given an arm and its frames, keeps them where they are to be kept; what it returns joins the arm's row.
 
     Raises:
         ValueError: the clip is longer than one window of the adapter.
     """
 
-    def __init__(self, adapter: RefinerAdapter, clip: InputClip, plan: PlanBase):
+    def __init__(self, adapter: RefinerAdapter, clip: InputClip, plan: PlanBase, keep: Keep = lambda arm, frames: {}):
         needs = adapter.requirements
         if needs.max_frames is not None and len(clip.frames) > needs.max_frames:
             raise ValueError(
                 f"{clip.name} has {len(clip.frames)} frames; a sweep measures one window, and {adapter.name} takes at "
                 f"most {needs.max_frames}: lower `frames`, or give `window`"
             )
-        self.adapter, self.clip, self.plan = adapter, clip, plan
+        self.adapter, self.clip, self.plan, self._keep = adapter, clip, plan, keep
         self._condition = adapter.condition(*((plan.prompt, None) if needs.prompt else (None, None)))
         self._encodings: dict[int | None, Encoded] = {}
 
@@ -64,7 +66,7 @@ class Bench:
             for (seed, strength), some in groupby(arms, key=lambda arm: (arm.seed, arm.strength)):
                 if seed is None or strength is None:
                     for arm in some:
-                        yield arm, {"evaluations": 0, **self._measured(self.clip.frames)}
+                        yield arm, {"evaluations": 0, **self._measured(arm, self.clip.frames)}
                 else:
                     yield from _Trial(self, self._setting(seed, strength)).rows(list(some))
 
@@ -81,18 +83,19 @@ class Bench:
         scale = self.plan.described.get("guidance_scale")
         return Setting.of(self.adapter, latents, steps, self._condition, seed, guidance_scale=scale)
 
-    def measured(self, latents: Tensor, setting: Setting) -> Row:
-        """Metrics of refined latents, and their own content loss."""
+    def measured(self, latents: Tensor, setting: Setting, arm: Arm | None = None) -> Row:
+        """Metrics of refined latents, and their own content loss; those of an `arm` are kept where they are to be."""
         how = next(iter(self._encodings.values())).how
         frames = how.undo(self.adapter.decode(latents))
         if not bool(torch.isfinite(frames).all()):
             raise RuntimeError(f"{self.adapter.name} produced NaN or infinite pixels on {self.clip.name}")
         loss = content_loss(latents, setting.reference, COMMON_CUTOFF)
-        return {"output_loss": loss, **self._measured(frames)}
+        return {"output_loss": loss, **self._measured(arm, frames)}
 
-    def _measured(self, frames: Tensor) -> Row:
+    def _measured(self, arm: Arm | None, frames: Tensor) -> Row:
         names = (*self.plan.metrics, *(("psnr_to_original",) if self.clip.original is not None else ()))
-        return dict(measure_frames(self.clip.frames, frames, names, original=self.clip.original))
+        measured = measure_frames(self.clip.frames, frames, names, original=self.clip.original)
+        return {**measured, **(self._keep(arm, frames) if arm is not None else {})}
 
 
 class _Trial:
@@ -128,7 +131,7 @@ class _Trial:
 
     def _row(self, arm: Arm, latents: Tensor, evaluations: int, **more: Any) -> Row:
         steps = len(self._setting.timesteps)
-        measured = self._bench.measured(latents, self._setting)
+        measured = self._bench.measured(latents, self._setting, arm)
         return {"steps": steps, "evaluations": evaluations, **more, **measured}
 
     def _first_x0(self) -> Tensor:

@@ -1,152 +1,119 @@
-"""The report: one HTML file that needs nothing else and asks for nothing."""
+"""The report of an A/B test: one HTML file that needs nothing else and asks for nothing."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from ... import video
-from ..._version import __version__
 from ...evaluation.extras import load
 from ...files import write_text
+from ...pages import Embedded, render
 from ..offline.results import Results
-from ..statistics.analysis import Analysis, Comparison
-from .plots import cumulative_plot, forest_plot
-from .words import WAYS, conclude, number, span
+from ..statistics.analysis import Analysis
+from .examples import examples
+from .rows import cumulative, forest_of, pair_row, segment_row, table_row
+from .text import footnotes
+from .words import Conclusion, conclude, counted, number
 
 __all__ = ["write_report"]
 
-EXTREMES = 3
-"""Units shown per direction."""
-PANEL_HEIGHT = 160
-LIMIT_BYTES = 32_000_000
-
-
-@dataclass(frozen=True)
-class _Player:
-    """One unit shown: its name, its difference, and the three clips side by side as base64 of an mp4."""
-
-    unit: str
-    difference: str
-    video: str
+LIMIT_BYTES = 48_000_000
+FIRST = 3
+"""Cumulative plots shown at once; the others unfold."""
 
 
 def write_report(analysis: Analysis, path: Path, results: Results | None = None) -> None:
-    """Write the report of `analysis`; with `results`, clips of the units where the arms differ most.
+    """Write the report of `analysis`; with `results`, players with the clips where the arms differ most.
 
     Raises:
-        ImportError: jinja2 or matplotlib is missing.
+        ImportError: Jinja2 is missing.
         ValueError: the file cannot be written.
     """
-    jinja = load("jinja2")
-    style = files("nc_refiner.experiment.reports").joinpath("templates/report.css").read_text(encoding="utf-8")
-    environment = jinja.Environment(
-        loader=jinja.PackageLoader("nc_refiner.experiment.reports"), autoescape=True, undefined=jinja.StrictUndefined
-    )
-    text = environment.get_template("report.html").render(
-        version=__version__,
+    load("jinja2")
+    embedded = Embedded(LIMIT_BYTES, "its file is in the folder of the run")
+    players: list[dict[str, Any]] = []
+    arms = []
+    for arm in _in_order(analysis):
+        found = examples(analysis, arm, results, embedded) if results is not None else None
+        if found is not None:
+            found["number"] = len(players)
+            players.append(found["player"])
+        arms.append(_arm(analysis, arm, found))
+    conclusions = {c.arm: c for c in conclude(analysis)}
+    text = render(
+        "ab.html",
+        "nc_refiner.experiment.reports",
+        players,
+        embedded.videos,
+        "ab.js",
+        embedded.notes,
         analysis=analysis,
-        conclusions=conclude(analysis),
-        arms=[_arm(analysis, arm, results) for arm in analysis.arms],
-        style=style,
-        style_hash="sha256-" + base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
+        unit=analysis.options.unit,
+        conclusions=[(conclusions[arm], _based_on(analysis, conclusions[arm])) for arm in _in_order(analysis)],
+        ranking=_ranking(analysis),
+        arms=arms,
+        segments=_segments(analysis),
+        footnotes=list(footnotes(analysis)),
         number=number,
+        first=FIRST,
     )
     with write_text(path, text) as file:
         file.commit()
 
 
-def _arm(analysis: Analysis, arm: str, results: Results | None) -> dict[str, Any]:
+def _in_order(analysis: Analysis) -> list[str]:
+    """The arms other than the control: as ranked, where they are."""
+    if analysis.ranking is None:
+        return analysis.arms
+    ranked = [one.arm for one in analysis.ranking.standings if one.arm in analysis.arms]
+    return [*ranked, *(arm for arm in analysis.arms if arm not in ranked)]
+
+
+def _based_on(analysis: Analysis, conclusion: Conclusion) -> str:
+    """How much data the verdict rests on."""
+    primary, unit = analysis.primary(conclusion.arm), analysis.options.unit
+    if primary is None:
+        return ""
+    sample = primary.sample
+    if sample.paired:
+        have = f"{counted(len(sample.units), unit)}, each with both arms"
+    else:
+        have = f"{counted(len(sample.arm), unit)} with {primary.arm}, {len(sample.control)} with {primary.control}"
+    ahead = [] if analysis.ranking is None else [s for s in analysis.ranking.standings if s.arm == conclusion.arm]
+    better = ", ".join(name for one in ahead for name in one.loses_to if name != primary.control)
+    still = f" {better} {'are' if ', ' in better else 'is'} shown to be better still." if better else ""
+    return f"{conclusion.arm} against {primary.control}, judged on {have}.{still}"
+
+
+def _arm(analysis: Analysis, arm: str, found: dict[str, Any] | None) -> dict[str, Any]:
     compared = [c for c in analysis.comparisons if c.arm == arm]
-    primary = analysis.primary(arm)
+    plots = [(c.metric.title, cumulative(analysis, c)) for c in compared]
     return {
         "name": arm,
-        "forest": _embedded(forest_plot(compared)),
-        "rows": [_row(analysis, c) for c in compared],
-        "cumulative": [
-            (c.metric.title, _embedded(cumulative_plot(analysis, c)))
-            for c in compared
-            if len(c.confidence_sequence) > 1
-        ],
-        "players": _players(primary, results) if primary is not None and results is not None else [],
-        "primary": primary,
+        "forest": forest_of(analysis, compared),
+        "rows": [table_row(analysis, c) for c in compared],
+        "cumulative": [(title, plot) for title, plot in plots if plot],
+        "examples": found,
+        "worst": analysis.worst(arm),
+        "primary": analysis.primary(arm),
     }
 
 
-def _embedded(svg: str) -> str:
-    """As an image: its own styles then need no permission from the page."""
-    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode("ascii")
-
-
-def _row(analysis: Analysis, c: Comparison) -> dict[str, Any]:
-    arrow = {-1: "↓", 1: "↑", 0: ""}[c.metric.sign]
-    return {
-        "label": c.metric.title,
-        "arrow": arrow,
-        "better": WAYS[c.metric.sign],
-        "control": number(float(c.sample.control.mean())) if len(c.sample.control) else "–",
-        "arm": number(float(c.sample.arm.mean())) if len(c.sample.arm) else "–",
-        "difference": number(c.difference),
-        "interval": span(c.interval.low, c.interval.high),
-        "always": span(float(c.confidence_sequence.low[-1]), float(c.confidence_sequence.high[-1])),
-        "p": f"{c.p_adjusted:.2g}",
-        "verdict": c.verdict,
-        "class": c.verdict.replace(" ", "-"),
-    }
-
-
-def _players(primary: Comparison, results: Results) -> list[tuple[str, list[_Player]]]:
-    """Units with the largest differences on the deciding metric, in both directions."""
-    if not primary.sample.paired:
-        return []
-    sign = primary.metric.sign or 1
-    ranked = sorted(
-        zip(primary.sample.units, primary.sample.differences, strict=True), key=lambda entry: -sign * float(entry[1])
-    )
-    count = min(EXTREMES, (len(ranked) + 1) // 2)
-    groups: Sequence[tuple[str, Sequence[tuple[str, float]]]] = [
-        (f"Most in favour of {primary.arm}", ranked[:count]),
-        (f"Most in favour of {primary.control}, or least of {primary.arm}", list(reversed(ranked[count:][-count:]))),
-    ]
-    found, used = [], 0
-    for title, chosen in groups if count else []:
-        players = []
-        for unit, difference in chosen:
-            content = _side_by_side(unit, primary, results)
-            if content is not None and used + len(content) <= LIMIT_BYTES:
-                used += len(content)
-                text = base64.b64encode(content).decode("ascii")
-                players.append(_Player(unit, number(float(difference)), text))
-        if players:
-            found.append((title, players))
-    return found
-
-
-def _side_by_side(unit: str, primary: Comparison, results: Results) -> bytes | None:
-    """Input, control and arm in one looping clip, so that they stay in step; None where they were not kept."""
-    paths = [results.clip(unit, name) for name in (None, primary.control, primary.arm)]
-    there = [path for path in paths if path is not None]
-    if len(there) < len(paths):
+def _ranking(analysis: Analysis) -> dict[str, Any] | None:
+    """The arms against each other; None where there are only two: the verdict has said it."""
+    ranking = analysis.ranking
+    if ranking is None or len(ranking.standings) < 3:
         return None
-    clips = [video.read_clip(path) for path in there]
-    factor = max(1, round(PANEL_HEIGHT / clips[0].height))
-    frames = [_enlarged(clip.frames, factor) for clip in clips]
-    with tempfile.TemporaryDirectory(prefix="nc_refiner_report_") as folder:
-        target = Path(folder) / "unit.mp4"
-        labels = ("input", primary.control, primary.arm)
-        with video.SideBySideWriter(target, labels, clips[0].fps, crf=18) as writer:
-            writer.write(*frames)
-        return target.read_bytes()
+    means = {one.arm: one.mean for one in ranking.standings}
+    return {
+        "sentence": ranking.sentence,
+        "metric": ranking.metric,
+        "standings": ranking.standings,
+        "pairs": [pair_row(pair, ranking.metric, means.get(pair.other)) for pair in ranking.pairs],
+    }
 
 
-def _enlarged(frames: torch.Tensor, factor: int) -> torch.Tensor:
-    """Whole-number enlargement without smoothing: pixels stay what they are."""
-    return frames.repeat_interleave(factor, dim=2).repeat_interleave(factor, dim=3)
+def _segments(analysis: Analysis) -> list[tuple[str, Any]]:
+    """Per arm the rows of its segments."""
+    arms = dict.fromkeys(segment.arm for segment in analysis.segments)
+    return [(arm, [segment_row(analysis, one) for one in analysis.segments if one.arm == arm]) for arm in arms]

@@ -3,53 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from dataclasses import dataclass, replace
 
-import numpy as np
-
-from ...evaluation.catalogue import Better, Metric, metric_named
-from ...evaluation.extras import load
+from ...evaluation.catalogue import Metric, metric_named
 from .confidence_sequences import ConfidenceSequence
-from .fixed_horizon import MINIMUM_UNITS, Interval, interval_of, p_value, sequence_of, sequential_p
+from .deciding import NONE, OneLook, Verdict, one_look, verdict_of, very_skewed
+from .fixed_horizon import Interval, sequence_of, sequential_p
+from .holm import holm
 from .non_inferiority import GuardrailResult, check_guardrail
 from .observations import Exposure, Observation
+from .options import Options
+from .ranking import Ranking, between_arms, rank
 from .sample_ratio import SampleRatio, check_sample_ratio
 from .samples import Sample, samples
+from .segments import Extreme, Segment, extremes, segments_of
 
 __all__ = ["Analysis", "Comparison", "Options", "Verdict", "analyze"]
-
-Verdict = Literal["better", "worse", "different", "equivalent", "undecided", "too few"]
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to analyse.
-
-    Attributes:
-        control: the arm that the others are compared with.
-        primary: the metric that decides; None: the first with a direction.
-        guardrails: metric → limit, as in the experiment's file.
-        alpha: level of every interval and test.
-        sequential: decide by always-valid intervals, so that looking before the end is safe; False where the number
-            of units was fixed in advance and is reached.
-        planned: units for which sequential intervals are tightest; None: 50 paired, 500 in live traffic.
-        better: metric → direction, for metrics the package does not know, or against its opinion.
-        smallest_effect: metric → a difference too small to matter: an interval within it means "equivalent".
-        weights: arm → weight, for the sample-ratio check.
-        unit: what a unit is called: a `clip`, a `user`, …
-    """
-
-    control: str
-    primary: str | None = None
-    guardrails: Mapping[str, str | float] = field(default_factory=dict)
-    alpha: float = 0.05
-    sequential: bool = False
-    planned: int | None = None
-    better: Mapping[str, Better] = field(default_factory=dict)
-    smallest_effect: Mapping[str, float] = field(default_factory=dict)
-    weights: Mapping[str, float] | None = None
-    unit: str = "unit"
 
 
 @dataclass(frozen=True)
@@ -59,11 +28,14 @@ class Comparison:
     Attributes:
         metric, arm, control: what is compared.
         sample: the numbers per unit.
-        interval: of the difference, at a fixed horizon: valid for one look at a number of units fixed in advance.
-        p: at a fixed horizon; `p_adjusted`: after Holm over all metrics with a direction and all arms.
+        look: test and interval at a fixed horizon: valid for one look at a number of units fixed in advance.
+        p_adjusted: `p` after Holm over the family: all metrics with a direction, all arms, and the arms against each
+            other; `p` itself for guardrails and metrics without direction, which are in no family.
+        corrected: whether it is in the family.
+        skewed: whether the differences are so skewed that `note` says something about it.
         confidence_sequence: the always-valid interval after every unit; its last entry holds now.
         sequential: the always-valid interval now, widened for the number of comparisons (Bonferroni).
-        deciding: the one of the two that the verdict was made with.
+        deciding: the interval that the verdict was made with: of one look, or `sequential`.
         p_sequential: always-valid p; None for unpaired samples.
         verdict: about the arm. `better`/`worse`: shown at the level asked for; `different`: shown, for a metric without
             direction; `equivalent`: shown to be within the smallest effect that matters; `undecided`: not shown;
@@ -74,9 +46,10 @@ class Comparison:
     arm: str
     control: str
     sample: Sample
-    interval: Interval
-    p: float
+    look: OneLook
     p_adjusted: float
+    corrected: bool
+    skewed: bool
     confidence_sequence: ConfidenceSequence
     sequential: Interval
     deciding: Interval
@@ -87,6 +60,42 @@ class Comparison:
     def difference(self) -> float:
         """Mean of the arm − mean of the control."""
         return self.sample.difference
+
+    @property
+    def estimate(self) -> float:
+        """What `deciding` is about: the difference of means, or the typical difference where the rank test decides."""
+        return self.look.estimate if self.deciding is self.look.interval else self.difference
+
+    @property
+    def interval(self) -> Interval:
+        """Of `look.estimate`, for one look."""
+        return self.look.interval
+
+    @property
+    def p(self) -> float:
+        """Of one look, uncorrected."""
+        return self.look.p
+
+    @property
+    def test(self) -> str:
+        """Name of the test that gave `p`."""
+        return self.look.test
+
+    @property
+    def method(self) -> str:
+        """Test and interval that decided, as a phrase."""
+        if self.deciding is not self.look.interval:
+            return "always-valid interval"
+        return self.deciding.method if self.test == NONE else f"{self.test}, {self.deciding.method}"
+
+    @property
+    def note(self) -> str:
+        """What skew means for this row; empty where there is none."""
+        if not self.skewed:
+            return ""
+        if self.deciding is not self.look.interval:
+            return "The differences are skewed: looking again and again errs more often than stated."
+        return "The differences are skewed: the rank test decides, about the typical difference and not the mean."
 
 
 @dataclass(frozen=True)
@@ -100,6 +109,8 @@ class Analysis:
         guardrails: one result per arm and guardrail.
         sample_ratio: the sample-ratio check; None for a paired offline run, where every unit is given every arm.
         notes: what a reader must know to read the numbers rightly.
+        ranking: the arms against each other on the primary metric; None where that is not measured or undirected.
+        segments: the primary metric by segment; empty where there is one segment.
     """
 
     experiment: str
@@ -108,6 +119,13 @@ class Analysis:
     guardrails: Sequence[GuardrailResult]
     sample_ratio: SampleRatio | None
     notes: Sequence[str]
+    ranking: Ranking | None = None
+    segments: Sequence[Segment] = ()
+
+    @property
+    def fixed(self) -> bool:
+        """Whether one look at a number of units that is known to have been fixed in advance decided."""
+        return self.options.fixed and not self.options.sequential
 
     @property
     def arms(self) -> list[str]:
@@ -119,6 +137,18 @@ class Analysis:
         found = (c for c in self.comparisons if c.arm == arm and c.metric.name == self.options.primary)
         return next(found, None)
 
+    def worst(self, arm: str) -> tuple[Extreme, ...]:
+        """The units on which `arm` is worse than the control on the primary metric, the worst first; at most five."""
+        return self._extremes(arm)[0]
+
+    def best(self, arm: str) -> tuple[Extreme, ...]:
+        """The units on which `arm` is better than the control on the primary metric, the best first; at most five."""
+        return self._extremes(arm)[1]
+
+    def _extremes(self, arm: str) -> tuple[tuple[Extreme, ...], tuple[Extreme, ...]]:
+        found = self.primary(arm)
+        return extremes(found.sample, found.metric.sign) if found is not None else ((), ())
+
 
 def analyze(
     observations: Iterable[Observation],
@@ -128,9 +158,9 @@ def analyze(
 ) -> Analysis:
     """Compare every arm with the control on every metric.
 
-    Fixed horizon (`sequential=False`): a difference is shown if its Holm-adjusted p is below `alpha` and the bootstrap
-    interval excludes 0 on the same side. Many looks: if the always-valid interval at `alpha` divided by the number of
-    comparisons excludes 0.
+    Fixed horizon (`sequential=False`): a difference is shown if the Holm-adjusted p of the test that `one_look` chose
+    is below `alpha` and its interval excludes 0. Many looks: if the always-valid interval at `alpha` divided by the
+    number of comparisons excludes 0.
 
     Args:
         observations: of one experiment.
@@ -140,7 +170,7 @@ def analyze(
 
     Raises:
         ValueError: no observations, of several experiments, no control, or no other arm.
-        ImportError: scipy or statsmodels is missing.
+        ImportError: scipy is missing.
     """
     rows = list(observations)
     experiment = _experiment(rows, options)
@@ -152,16 +182,15 @@ def analyze(
     family = [key for key in ordered if metrics[key[0]].sign and key[0] not in options.guardrails]
     if primary is not None:
         family += [key for key in ordered if key[0] == primary and key not in family]
-    raw = {key: p_value(found[key]) for key in ordered}
-    adjusted = dict(raw)
-    if family:
-        corrected = load("statsmodels.stats.multitest").multipletests([raw[key] for key in family], method="holm")[1]
-        adjusted |= {key: float(p) for key, p in zip(family, corrected, strict=True)}
+    looks = {key: one_look(found[key], options.alpha, metrics[key[0]].rate) for key in ordered}
+    ranked = metrics[primary] if primary in metrics and metrics[primary].sign else None
+    others = between_arms(rows, options, ranked.name) if ranked is not None else {}
+    beside = {pair: one_look(sample, options.alpha, ranked.rate) for pair, sample in others.items() if ranked}
+    corrected = holm([*(looks[key].p for key in family), *(look.p for look in beside.values())])
+    size = max(1, len(corrected))
+    adjusted = dict(zip(family, corrected[: len(family)], strict=True))
     comparisons = [
-        _compare(
-            found[key], metrics[key[0]], key[1], options, raw[key], adjusted[key], len(family) if key in family else 1
-        )
-        for key in ordered
+        _compare(found[key], metrics[key[0]], key[1], options, looks[key], adjusted.get(key), size) for key in ordered
     ]
     guardrails = [
         check_guardrail(
@@ -171,9 +200,16 @@ def analyze(
         for metric, limit in options.guardrails.items()
         if (metric, arm) in found
     ]
-    said = [*notes, *_notes(found, options)]
     ratio = check_sample_ratio(exposures, options.weights) if exposures is not None else None
-    return Analysis(experiment, options, comparisons, guardrails, ratio, said)
+    said = [*notes, *_notes(found, options, comparisons)]
+    if ranked is None:
+        return Analysis(experiment, options, comparisons, guardrails, ratio, said)
+    mine = {key[1]: key for key in ordered if key[0] == primary}
+    pairs = {(options.control, arm): (found[key], looks[key], adjusted[key]) for arm, key in mine.items()}
+    pairs |= {pair: (others[pair], beside[pair], p) for pair, p in zip(others, corrected[len(family) :], strict=True)}
+    ranking = rank(ranked, options, pairs, size)
+    parts = segments_of(ranked, options, {arm: found[key] for arm, key in mine.items()})
+    return Analysis(experiment, options, comparisons, guardrails, ratio, said, ranking, parts)
 
 
 def _experiment(rows: list[Observation], options: Options) -> str:
@@ -191,49 +227,57 @@ def _experiment(rows: list[Observation], options: Options) -> str:
 
 
 def _compare(
-    sample: Sample, metric: Metric, arm: str, options: Options, p: float, adjusted: float, family: int
+    sample: Sample, metric: Metric, arm: str, options: Options, look: OneLook, adjusted: float | None, family: int
 ) -> Comparison:
-    interval = interval_of(sample, options.alpha, metric.rate)
+    """One row; `adjusted` is None for what is in no family of comparisons."""
+    corrected = adjusted is not None
+    p = look.p if adjusted is None else adjusted
+    level = options.alpha / family if corrected else options.alpha
     sequence = sequence_of(sample, options.alpha, options.planned, metric.rate)
-    wide = sequence_of(sample, options.alpha / family, options.planned, metric.rate) if family > 1 else sequence
+    wide = sequence_of(sample, level, options.planned, metric.rate) if level < options.alpha else sequence
     sequential = Interval(float(wide.low[-1]), float(wide.high[-1]), "always valid")
-    deciding = sequential if options.sequential else interval
-    shown = deciding.excludes_zero() and (options.sequential or adjusted < options.alpha)
+    deciding = sequential if options.sequential else look.interval
+    shown = deciding.excludes_zero() and (options.sequential or p < options.alpha)
+    estimate = sample.difference if options.sequential else look.estimate
     return Comparison(
         metric,
         arm,
         options.control,
         sample,
-        interval,
+        look,
         p,
-        adjusted,
+        corrected,
+        look.skewed or (options.sequential and sample.paired and very_skewed(sample.differences)),
         sequence,
         sequential,
         deciding,
         sequential_p(sample, options.alpha, options.planned) if not metric.rate else None,
-        _verdict(sample, metric, deciding, shown, options.smallest_effect.get(metric.name)),
+        verdict_of(sample, metric, estimate, deciding, shown, options.smallest_effect.get(metric.name)),
     )
 
 
-def _verdict(sample: Sample, metric: Metric, deciding: Interval, shown: bool, smallest: float | None) -> Verdict:
-    if sample.smallest < MINIMUM_UNITS:
-        return "too few"
-    if smallest is not None and -smallest < deciding.low and deciding.high < smallest:
-        return "equivalent"
-    if not shown or np.sign(sample.difference) != np.sign(deciding.low + deciding.high):
-        return "undecided"
-    if not metric.sign:
-        return "different"
-    return "better" if (sample.difference > 0) == (metric.sign > 0) else "worse"
-
-
-def _notes(found: Mapping[tuple[str, str], Sample], options: Options) -> list[str]:
+def _notes(found: Mapping[tuple[str, str], Sample], options: Options, comparisons: Sequence[Comparison]) -> list[str]:
     said = []
+    crooked = list(dict.fromkeys(c.metric.title for c in comparisons if c.skewed))
+    if crooked and options.sequential:
+        said.append(
+            f"The differences in {', '.join(crooked)} are skewed: always-valid intervals then err more often than "
+            f"stated. Fix the number of {options.unit}s, and look once (--one-look)."
+        )
+    elif crooked:
+        said.append(
+            f"The differences in {', '.join(crooked)} are skewed, and a mean of so few {options.unit}s cannot be "
+            f"trusted then. Wilcoxon's rank test decides there: which arm is ahead on the typical {options.unit}."
+        )
     for (metric, arm), sample in found.items():
         if sample.dropped:
-            why = "lack one of the arms" if sample.paired else "were given both arms"
-            said.append(f"{metric}, {arm}: {sample.dropped} {options.unit}s are left out because they {why}")
+            one = sample.dropped == 1
+            why = ("lacks" if one else "lack") + " one of the arms"
+            if not sample.paired:
+                why = ("was" if one else "were") + " given both arms"
+            which = f"1 {options.unit} that {why} is" if one else f"{sample.dropped} {options.unit}s that {why} are"
+            said.append(f"{metric}, {arm}: {which} left out.")
     missing = [metric for metric in options.guardrails if metric not in {name for name, _ in found}]
     if missing:
-        said.append(f"guardrails that were not measured: {', '.join(missing)}")
+        said.append(f"Guardrails that were not measured: {', '.join(missing)}.")
     return said

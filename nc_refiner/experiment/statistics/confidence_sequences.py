@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 __all__ = [
+    "READY",
     "ConfidenceSequence",
     "bounded_mean_sequence",
     "difference_sequence",

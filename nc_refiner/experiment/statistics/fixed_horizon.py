@@ -28,11 +28,11 @@ from .samples import Sample
 
 __all__ = [
     "MINIMUM_UNITS",
+    "SMALL",
     "Estimate",
     "Interval",
     "interval_of",
     "mean_interval",
-    "p_value",
     "paired_difference",
     "per_clip",
     "sequence_of",
@@ -87,9 +87,13 @@ def _interval(data: tuple[Any, ...], alpha: float) -> Interval:
     """Of the mean of one row of values, or of the difference of the means of two."""
     stats = load("scipy.stats")
     if min(map(len, data)) < SMALL:
-        test = stats.ttest_1samp(*data, 0.0) if len(data) == 1 else stats.ttest_ind(*data, equal_var=False)
-        found = test.confidence_interval(1 - alpha)
-        return Interval(float(found.low), float(found.high), "t interval")
+        with warnings.catch_warnings():
+            # Values that hardly vary are as well known as they look.
+            warnings.simplefilter("ignore", RuntimeWarning)
+            test = stats.ttest_1samp(*data, 0.0) if len(data) == 1 else stats.ttest_ind(*data, equal_var=False)
+            found = test.confidence_interval(1 - alpha)
+        name = "t interval" if len(data) == 1 else "Welch t interval"
+        return Interval(float(found.low), float(found.high), name)
     return _bootstrap(data, _mean if len(data) == 1 else _mean_difference, alpha)
 
 
@@ -175,21 +179,6 @@ def paired_difference(rows: Rows, metric: str, arm: Picks, base: Picks) -> Estim
     ours, theirs = per_clip(rows, metric, arm), per_clip(rows, metric, base)
     shared = [clip for clip in ours if clip in theirs]
     return mean_interval([ours[clip] - theirs[clip] for clip in shared]) if shared else None
-
-
-def p_value(sample: Sample) -> float:
-    """Two-sided p: Wilcoxon signed rank for paired differences, Welch's t otherwise; 1 where undefined."""
-    stats = load("scipy.stats")
-    if sample.smallest < 2:
-        return 1.0
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        if sample.paired:
-            differences = sample.differences
-            p = stats.wilcoxon(differences).pvalue if np.any(differences) else 1.0
-        else:
-            p = stats.ttest_ind(sample.arm, sample.control, equal_var=False).pvalue
-    return float(p) if np.isfinite(p) else 1.0
 
 
 def sequence_of(

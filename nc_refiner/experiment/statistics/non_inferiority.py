@@ -21,6 +21,7 @@ class GuardrailResult:
         metric, arm, limit: what was checked; `limit` as it was given.
         excess: how far beyond the limit the arm is, in the metric's unit; below 0 is within.
         interval: of the excess.
+        units: how many it was checked on; of the smaller arm.
         verdict: `kept` (the whole interval is within the limit), `violated` (the whole interval is beyond it),
             `undecided` (neither, or fewer than `MINIMUM_UNITS` units).
     """
@@ -30,6 +31,7 @@ class GuardrailResult:
     limit: str | float
     excess: float
     interval: Interval
+    units: int
     verdict: Literal["kept", "violated", "undecided"]
 
 
@@ -90,4 +92,4 @@ def check_guardrail(
         verdict: Literal["kept", "violated", "undecided"] = "undecided"
     else:
         verdict = "kept" if high <= 0 else "violated" if low > 0 else "undecided"
-    return GuardrailResult(metric, arm, limit, excess, Interval(low, high, found.method), verdict)
+    return GuardrailResult(metric, arm, limit, excess, Interval(low, high, found.method), sample.smallest, verdict)

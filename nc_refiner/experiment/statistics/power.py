@@ -8,13 +8,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ...evaluation.extras import load
-from .confidence_sequences import radius_at
+from .confidence_sequences import READY, radius_at
 from .fixed_horizon import MINIMUM_UNITS
 
 __all__ = ["Plan", "PlanReport", "plan"]
 
-RANK_EFFICIENCY = 3 / math.pi
-"""Asymptotic efficiency of the Wilcoxon test beside the t test for normal differences (Pitman)."""
 MOST = 10_000_000
 
 
@@ -50,10 +48,9 @@ def plan(
 ) -> Plan:
     """The units needed for `power`, never fewer than the analysis decides with; or, with `units`, the power they give.
 
-    Fixed horizon: the t test's power (statsmodels), with the Wilcoxon test's efficiency where paired, because the
-    verdict asks for both. Sequential: the probability that the always-valid interval excludes 0 at that number of
-    units, were it planned for it; stopping earlier is possible, so the true power is a little higher. The normal
-    approximation of the mean is used there.
+    Fixed horizon: the power of the t test that decides (statsmodels). Sequential: the probability that the always-valid
+    interval excludes 0 at that number of units, planned for it; stopping earlier is possible, so the true power is a
+    little higher. Both hold for normal values; `docs/ab_calibration.md` has them beside simulated experiments.
 
     Args:
         effect: the true difference, not 0.
@@ -102,21 +99,21 @@ def plan(
 def _fixed_horizon_power(size: float, count: int, alpha: float, paired: bool) -> float:
     tests = load("statsmodels.stats.power")
     if paired:
-        effective = count * RANK_EFFICIENCY
-        return float(tests.TTestPower().power(size, max(effective, 1.5), alpha)) if effective > 1 else alpha
+        return float(tests.TTestPower().power(size, count, alpha))
     return float(tests.TTestIndPower().power(size, count, alpha, ratio=1.0))
 
 
 def _sequential_power(size: float, count: int, alpha: float, paired: bool) -> float:
-
+    if not paired and count < READY:
+        return 0.0
     total = count if paired else 2 * count
     freedom = total - 1 if paired else total - 2
     needed = radius_at(total, freedom, alpha, planned=max(2, total))
     if not math.isfinite(needed):
         return 0.0
     shift = size * math.sqrt(count if paired else count / 2)
-    normal = load("scipy.stats").norm
-    return float(normal.sf(needed - shift) + normal.cdf(-needed - shift))
+    # Of normal values the mean in standard errors is noncentral t; its wrong side has next to no probability.
+    return float(load("scipy.stats").nct.sf(needed, freedom, shift))
 
 
 @dataclass(frozen=True)
@@ -137,8 +134,12 @@ class PlanReport:
         """For people."""
         p = self.plan
         what = "units" if p.paired else "units per arm"
-        how = "always-valid intervals" if p.sequential else "fixed horizon"
-        if self.asked_units:
+        test = "paired t test" if p.paired else "Welch's t test"
+        how = "decided by always-valid intervals" if p.sequential else f"one look, {test}"
+        least = READY if p.sequential and not p.paired else MINIMUM_UNITS
+        if self.asked_units and p.units < least:
+            yield f"{p.units} {what} decide nothing, whatever the effect: the analysis needs at least {least}."
+        elif self.asked_units:
             yield f"{p.units} {what} show an effect of {p.effect:.3g} (sd {p.sd:.3g}) with power {p.power:.0%}, {how}."
         else:
             yield f"{p.units} {what} are needed to show an effect of {p.effect:.3g} (sd {p.sd:.3g}), {how}."
@@ -147,4 +148,7 @@ class PlanReport:
             c = self.cautious
             bound = f"were the sd {c.sd:.3g}, its 80 % upper bound"
             yield f"{bound}: power {c.power:.0%}" if self.asked_units else f"{bound}: {c.units} {what}"
+        if p.sequential and p.units >= least:
+            total = p.units if p.paired else 2 * p.units
+            yield f"Give ab analyze --planned {total}: the intervals are then tightest there."
         yield from self.notes

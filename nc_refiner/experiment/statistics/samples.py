@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -90,10 +91,10 @@ def _paired(rows: list[Observation], control: str) -> Sample | None:
     per_unit: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for (unit, _), sides in pairs.items():
         if sides[True] and sides[False]:
-            per_unit[unit].append((float(np.mean(sides[False])), float(np.mean(sides[True]))))
+            per_unit[unit].append((fmean(sides[False]), fmean(sides[True])))
     if not per_unit:
         return None
-    means = np.array([np.mean(values, axis=0) for values in per_unit.values()])
+    means = np.array([[fmean(side) for side in zip(*values, strict=True)] for values in per_unit.values()])
     dropped = len({row.unit for row in rows}) - len(per_unit)
     return Sample(True, tuple(per_unit), means[:, 0], means[:, 1], np.ones(len(means), bool), dropped)
 
@@ -104,5 +105,5 @@ def _unpaired(rows: list[Observation], control: str) -> Sample:
         per_unit[row.unit][row.arm != control].append(row.value)
     kept = {unit: sides for unit, sides in per_unit.items() if not (sides[True] and sides[False])}
     treated = np.array([bool(sides[True]) for sides in kept.values()], bool)
-    values = np.array([np.mean(sides[True] or sides[False]) for sides in kept.values()], np.float64)
+    values = np.array([fmean(sides[True] or sides[False]) for sides in kept.values()], np.float64)
     return Sample(False, tuple(kept), values[~treated], values[treated], treated, len(per_unit) - len(kept))

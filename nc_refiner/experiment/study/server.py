@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
+from ...pages import look
 from ..store.health import StoreReplacedError
 from .guard import Buckets, Guard
 from .questions import QUESTIONS
@@ -27,6 +28,7 @@ __all__ = ["create_app"]
 log = logging.getLogger(__name__)
 
 STATIC = {"study.js": "text/javascript", "study.css": "text/css"}
+LOOK = "look.css"
 A_YEAR = 365 * 86_400
 LONG_AGO = "Thu, 01 Jan 1970 00:00:00 GMT"
 
@@ -63,7 +65,8 @@ def create_app(gallery: Gallery, book: VoteBook, hosts: list[str], rate: float =
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)
     app.add_middleware(Guard, buckets=Buckets(rate, burst))
     folder = files(__package__).joinpath("page")
-    static = {name: folder.joinpath(name).read_bytes() for name in STATIC}
+    static = {name: (folder.joinpath(name).read_bytes(), kind) for name, kind in STATIC.items()}
+    static[LOOK] = look().encode(), "text/css"
     page = _page(folder.joinpath("study.html").read_text(encoding="utf-8"))
     # Cookies know no port: two studies on one machine must not take each other's raters.
     cookie = f"rater_{hashlib.sha256(gallery.study.secret.encode()).hexdigest()[:8]}"
@@ -101,7 +104,8 @@ def create_app(gallery: Gallery, book: VoteBook, hosts: list[str], rate: float =
     def asset(name: str) -> Response:
         if name not in static:
             raise HTTPException(404, "there is no such file")
-        return Response(static[name], media_type=STATIC[name], headers={"cache-control": "no-cache"})
+        content, kind = static[name]
+        return Response(content, media_type=kind, headers={"cache-control": "no-cache"})
 
     @app.get("/api/state")
     def where(request: Request) -> Response:

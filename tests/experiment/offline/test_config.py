@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from nc_refiner.config.document import ConfigError
 from nc_refiner.config.refiner import RefinerDescription
@@ -101,3 +102,26 @@ def test_a_folder_of_the_first_format_is_read(tmp_path: Path) -> None:
     assert list(results.records) == [("camel", 0, "a")] and not results.complete
     assert (tmp_path / results.records["camel", 0, "a"]["clip"]).is_file()
     assert results.observations()[0].value == 0.5
+
+
+def test_a_folder_is_each_of_its_videos(tmp_path):
+    from nc_refiner.clip import VideoClip
+    from nc_refiner.experiment.offline.clips import each_clip, sources
+    from nc_refiner.experiment.offline.config import ClipConfig
+    from nc_refiner.video import write_clip
+
+    for folder in ("clips", "originals"):
+        (tmp_path / folder).mkdir()
+        for name in ("b", "a"):
+            write_clip(VideoClip(torch.full((2, 3, 32, 32), 0.5), 8.0), tmp_path / folder / f"{name}.mp4")
+    found = sources(each_clip([ClipConfig(path="clips", original="originals", max_frames=1)], tmp_path), tmp_path)
+    names = [(one.name, one.path.name, one.original.name) for one in found]
+    assert names == [("a", "a.mp4", "a.mp4"), ("b", "b.mp4", "b.mp4")]
+    with pytest.raises(ValueError, match="leave `name` out"):
+        each_clip([ClipConfig(path="clips", name="mine")], tmp_path)
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(ValueError, match="holds no video"):
+        each_clip([ClipConfig(path="nothing")], tmp_path)
+    (tmp_path / "originals" / "a.mp4").unlink()
+    with pytest.raises(ValueError, match=r"a\.mp4"):
+        sources(each_clip([ClipConfig(path="clips", original="originals")], tmp_path), tmp_path)

@@ -18,7 +18,7 @@ from nc_refiner.evaluation import clipped_shift, delta_e, flicker, saturation_sh
 from nc_refiner.evaluation.catalogue import DEFAULT, FIDELITY
 from nc_refiner.evaluation.measure import measure_frames
 from nc_refiner.experiment.offline.config import load_config
-from nc_refiner.experiment.offline.results import read_results
+from nc_refiner.experiment.offline.results import Results, read_results
 
 from ...cli.conftest import PROGRAM, Call, call, contents  # noqa: F401
 
@@ -115,8 +115,8 @@ def test_run_analyze_report_plan(call: Call, tmp_path: Path, global_rng_untouche
     evaluations = next(c for c in found["comparisons"] if c["metric"] == "evaluations")
     assert evaluations["difference"] == 1 and evaluations["mean_control"] == 2
     text = html.read_text(encoding="utf-8")
-    assert "default-src 'none'" in text and "data:video/mp4;base64," in text
-    assert not re.search(r"(src|href)=\"(?!data:)", text) and "<script" not in text
+    assert "default-src 'none'" in text and '<script type="text/plain" id="video-0">' in text
+    assert not re.search(r"(src|href)=\"(?!data:)", text)
     assert found["conclusions"][0]["headline"] in text
     plan = json.loads(call("ab", "plan", "--pilot", out, "--effect", "0.0001", "--json").out)
     assert plan["cautious"]["units"] >= plan["units"] >= 8, "what the analysis decides with"
@@ -126,12 +126,64 @@ def test_pieces_of_one_clip_are_one_clip(call: Call, tmp_path: Path) -> None:  #
     out, html = tmp_path / "out", tmp_path / "report.html"
     assert call("ab", "run", experiment(tmp_path), "--output", out, "--quiet").code == 0
     text = call("ab", "analyze", out, "--html", html).out
-    first = "Not enough clips: 1 clip per arm; at least 8 are needed to say anything."
+    first = "Not enough clips: 1 clip; at least 8 are needed to say anything."
     assert text.splitlines()[0] == first and first in html.read_text(encoding="utf-8")
-    assert "data:video/mp4;base64," in html.read_text(encoding="utf-8")
     assert "Each clip's value is the mean over its pieces" in text
     outcome = call("ab", "plan", "--pilot", out)
     assert outcome.code == 2 and "the pilot has 1 clip with mse" in outcome.line
+
+
+@pytest.mark.slow
+def test_the_shipped_experiment_says_that_one_clip_decides_nothing(call: Call, tmp_path: Path) -> None:  # noqa: F811
+    """Its clip and pieces, of one block and in fewer steps."""
+    data = yaml.safe_load((CONFIGS / "ab_embedded.yaml").read_text(encoding="utf-8"))
+    data |= {"settings": {"strength": 0.4, "num_inference_steps": 3}, "seeds": 1, "keep_clips": "none"}
+    data["clips"][0]["max_frames"] = 4
+    path, out, html = tmp_path / "few.yaml", tmp_path / "out", tmp_path / "report.html"
+    path.write_text(yaml.safe_dump(data), encoding="utf-8")
+    assert call("ab", "run", path, "--output", out, "--quiet").code == 0
+    text = call("ab", "analyze", out, "--html", html).out
+    assert len(read_results(out).units) == 8
+    first = "Not enough clips: 1 clip; at least 8 are needed to say anything."
+    assert text.splitlines()[0] == first and "Prefer" not in text and "Keep" not in text
+    page = html.read_text(encoding="utf-8")
+    assert first in page and "Prefer" not in page
+
+
+def test_results_by_tag_or_folder_and_the_worst_clips(call: Call, tmp_path: Path) -> None:  # noqa: F811
+    demo = {"path": "demo", "max_frames": 1, "height": 80}
+    tags = ["night", "night", "day"]
+    clips = [{**demo, "name": f"c{i}", "tag": tag} for i, tag in enumerate(tags)]
+    arms = {**ARMS, "more": {"refiner": "nc", "iterations": 2}}
+    out = tmp_path / "out"
+    assert call("ab", "run", experiment(tmp_path, clips=clips, arms=arms), "--output", out, "--quiet").code == 0
+    found = json.loads(call("ab", "analyze", out, "--json").out)
+    segments = [(one["segment"], one["by"], one["arm"], one["units"]) for one in found["segments"]]
+    assert segments == [(name, "tag", arm, n) for arm in ("more", "nc") for name, n in (("night", 2), ("day", 1))]
+    assert all(one["verdict"] == "too few" for one in found["segments"])
+    listed = [one["unit"] for side in ("worst", "best") for one in found[side]["nc"]]
+    assert sorted(listed) == ["c0", "c1", "c2"]
+    assert found["fixed_in_advance"] and {one["arm"] for one in found["ranking"]["standings"]} == {"sdedit", *arms}
+    assert len(found["ranking"]["pairs"]) == 3 and {pair["verdict"] for pair in found["ranking"]["pairs"]} == {
+        "too few"
+    }
+    by_metric = {(c["metric"], c["arm"]): c for c in found["comparisons"]}
+    assert by_metric["mse", "nc"]["corrected"] and by_metric["mse", "nc"]["p_holm"] >= by_metric["mse", "nc"]["p"]
+    undirected = by_metric["spatial_frequency", "nc"]
+    assert not undirected["corrected"] and undirected["p_holm"] is None and undirected["test"]
+    text = call("ab", "analyze", out).out
+    assert "MSE to the input by tag" in text and "that the experiment's file fixed in advance" in text
+    assert text.splitlines()[0].startswith("Not enough clips: 3 clips") and text.count("Not enough clips") == 1
+
+
+def test_clips_of_one_folder_make_no_segments(tmp_path: Path) -> None:
+    def segments(*paths: str) -> tuple[str, dict[str, str]]:
+        clips = {f"c{i}": {"units": [f"c{i}"]} for i in range(len(paths))}
+        config = {"clips": [{"path": path} for path in paths]}
+        return Results(tmp_path, {"config": config, "clips": clips}, {}).segments
+
+    assert segments("a/one.mp4", "b/two.mp4", "demo") == ("folder", {"c0": "a", "c1": "b"})
+    assert segments("x/a/one.mp4", "y/a/two.mp4") == ("folder", {"c0": "x/a", "c1": "y/a"})
 
 
 def test_calibration_starts_from_the_noise_of_its_pair(call: Call, tmp_path: Path) -> None:  # noqa: F811

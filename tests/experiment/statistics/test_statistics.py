@@ -14,8 +14,14 @@ from scipy import stats
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "tools"))
 
-import simulate_ab as simulate
+import simulate_ab
+from ab_calibration.draws import DIFFERENCES, LEVELS
+from ab_calibration.many_looks import LOOKED_AT, peeking, peeking_live
+from ab_calibration.one_look import by_clip, coverage, paired_differences
+from ab_calibration.planning import DESIGNS, planned
+from statsmodels.stats.multitest import multipletests
 
+from nc_refiner.experiment.statistics.analysis import Options, analyze
 from nc_refiner.experiment.statistics.confidence_sequences import (
     bounded_mean_sequence,
     difference_sequence,
@@ -23,10 +29,17 @@ from nc_refiner.experiment.statistics.confidence_sequences import (
     mean_sequence,
     mixing_scale,
 )
+from nc_refiner.experiment.statistics.deciding import one_look, skewed
+from nc_refiner.experiment.statistics.holm import holm
 from nc_refiner.experiment.statistics.observations import Exposure, Observation
-from nc_refiner.experiment.statistics.power import plan
+from nc_refiner.experiment.statistics.power import PlanReport, plan
 from nc_refiner.experiment.statistics.sample_ratio import check_sample_ratio
-from nc_refiner.experiment.statistics.samples import samples
+from nc_refiner.experiment.statistics.samples import Sample, samples
+
+
+def sample_of(differences: np.ndarray) -> Sample:
+    names = tuple(f"u{i}" for i in range(len(differences)))
+    return Sample(True, names, np.zeros(len(names)), np.asarray(differences, float), np.ones(len(names), bool))
 
 
 def test_the_band_is_where_the_e_value_reaches_one_over_alpha() -> None:
@@ -110,24 +123,108 @@ def test_the_plan_agrees_with_the_textbook_and_with_itself() -> None:
     assert plan(0.5, 1.0, sequential=True).units > found.units
     for design in ({}, {"sequential": True}, {"paired": False}):
         assert plan(100.0, 1.0, **design).units >= 8 and plan(100.0, 1.0, units=7, **design).power == 0
+    assert plan(100.0, 1.0, sequential=True, paired=False).units == 30, "live intervals say nothing before"
     with pytest.raises(ValueError, match="other than 0"):
         plan(0.0, 1.0)
 
 
-@pytest.mark.slow
-def test_equal_arms_are_told_apart_at_the_stated_rate() -> None:
-    found = simulate.fixed_horizon(simulate.DIFFERENCES["normal"], 32, 0.0, 150, seed=1)["verdict"]
-    # Nominally 5 %: 0 to 16 of 150 with probability above 0.999.
-    assert found.hits <= 16
-    for name in ("normal", "heavy tails (t, 3 degrees)"):
-        rates = simulate.peeking(simulate.DIFFERENCES[name], 200, 300, seed=2)
-        assert rates["always valid"].share < 0.05 < 0.15 < rates["repeated t test"].share
-    assert all(rate.share < 0.05 for rate in simulate.peeking_live(400, 150, seed=3).values())
+def test_holm_is_that_of_statsmodels() -> None:
+    for p in ([0.3], [0.01, 0.04, 0.03], [0.02, 0.02, 1.0, 0.0, 0.6]):
+        assert holm(p) == pytest.approx(multipletests(p, method="holm")[1].tolist())
+
+
+def test_the_typical_difference_and_its_interval_belong_to_the_rank_test() -> None:
+    rng, agreed = np.random.default_rng(5), 0
+    for _ in range(60):
+        differences = rng.lognormal(0, 1, rng.integers(8, 49)) - 1.2
+        if not skewed(differences):
+            continue
+        look = one_look(sample_of(differences))
+        assert look.test == "Wilcoxon signed-rank test" and look.interval.method == "Hodges–Lehmann interval"
+        assert look.p == pytest.approx(stats.wilcoxon(differences).pvalue)
+        assert look.interval.excludes_zero() == (look.p <= 0.05)
+        walsh = [(a + b) / 2 for i, a in enumerate(differences) for b in differences[i:]]
+        assert look.estimate == pytest.approx(np.median(walsh))
+        agreed += 1
+    assert agreed > 30
+
+
+def test_every_other_sample_is_decided_by_t() -> None:
+    differences = np.linspace(-1, 1.4, 20)
+    look = one_look(sample_of(differences))
+    assert (look.test, look.interval.method) == ("paired t test", "t interval")
+    assert look.p == pytest.approx(stats.ttest_1samp(differences, 0).pvalue)
+    assert not skewed(np.random.default_rng(7).lognormal(0, 2, 50)), "the bootstrap follows the skew of 50"
+    steady = one_look(sample_of(np.full(8, 3.0)))
+    assert steady.p == pytest.approx(2 / 2**8) and steady.interval.low == steady.interval.high == 3.0
+    assert one_look(sample_of(np.zeros(8))).p == 1.0 and one_look(sample_of(np.ones(1))).test == "none"
+
+
+def test_a_small_simulation_of_equal_arms() -> None:
+    found = by_clip(LEVELS["log-normal"], 8, 4, 60, seed=1)
+    # Nominally 5 %: 0 to 10 of 60 with probability above 0.999.
+    assert found.shown.hits <= 10 and found.ranks.hits > 0
+    covered = coverage(DIFFERENCES["normal"], 8, 60, seed=2)
+    assert covered["t"].hits >= 50 and covered["BCa"].runs == 15
+
+
+def test_one_part_of_the_page(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert simulate_ab.main(["looks", "--simulations", "4", "--looks", "40"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("## A look after every unit") and all(f"| {name} |" in said for name in LOOKED_AT)
+
+
+def test_looks_are_those_of_the_analysis() -> None:
+    values = np.random.default_rng(8).standard_normal(30) - 0.4
+    sequence = mean_sequence(values)
+    for units in (8, 20, 30):
+        rows = [
+            Observation("e", f"u{i}", arm, "mse", float(value), pair=f"u{i}")
+            for i in range(units)
+            for arm, value in (("control", 0.0), ("nc", values[i]))
+        ]
+        decided = analyze(rows, Options("control", sequential=True)).comparisons[0]
+        found = (decided.deciding.low, decided.deciding.high)
+        assert found == pytest.approx((sequence.low[units - 1], sequence.high[units - 1]))
+
+
+def test_a_plan_in_words_names_the_test_that_will_decide() -> None:
+    def said(asked: bool, **design: object) -> list[str]:
+        return list(PlanReport(plan(0.5, 1.0, **design), asked, None, ()).lines())  # type: ignore[arg-type]
+
+    assert said(False)[0] == "34 units are needed to show an effect of 0.5 (sd 1), one look, paired t test."
+    assert "Welch's t test" in said(False, paired=False)[0]
+    assert said(False, sequential=True)[-1].startswith("Give ab analyze --planned 64")
+    assert said(True, units=5) == ["5 units decide nothing, whatever the effect: the analysis needs at least 8."]
+    (live,) = said(True, units=20, paired=False, sequential=True)
+    assert live.startswith("20 units per arm decide nothing") and live.endswith("at least 30.")
 
 
 @pytest.mark.slow
-def test_a_known_effect_is_found_at_the_planned_power() -> None:
-    _, found = simulate.planned_power(0.8, 0.8, 150, seed=4)
-    assert 0.68 < found.share < 0.92
-    _, there, by_then, _ = simulate.planned_sequential_power(0.8, 0.8, 300, seed=5)
-    assert 0.72 < there.share < 0.9 and by_then.hits >= there.hits
+@pytest.mark.parametrize("levels", list(LEVELS))
+@pytest.mark.parametrize(("clips", "pieces"), [(8, 8), (12, 4), (30, 1)])
+def test_equal_arms_are_told_apart_at_the_stated_rate(levels: str, clips: int, pieces: int) -> None:
+    found = by_clip(LEVELS[levels], clips, pieces, 400, seed=1).shown
+    # At 3 % to 7 %: 3 to 44 of 400 with probability above 0.999.
+    assert 3 <= found.hits <= 44
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in LOOKED_AT if name.startswith("equal arms")])
+def test_looking_again_and_again_errs_no_more_often(name: str) -> None:
+    found = peeking(LOOKED_AT[name], 200, 300, seed=2)
+    assert found.always_valid.share < 0.05 < 0.15 < found.repeated_t.share
+    assert all(rate.share < 0.05 for rate in peeking_live(400, 150, seed=3).values())
+
+
+@pytest.mark.slow
+def test_several_metrics_are_corrected_for() -> None:
+    assert paired_differences(DIFFERENCES["normal"], 32, 0.0, 150, seed=7, metrics=8).shown.hits <= 16
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("design", [d for d in DESIGNS if d[0] in (1.0, 2.0)])
+def test_a_plan_keeps_its_promise(design: tuple[float, float, bool, bool]) -> None:
+    found = planned(*design, 500, seed=11)
+    # Three points, and what 500 runs may differ by chance (3 standard errors are at most 5.4 points).
+    assert found.plan.units >= 8 and abs(found.apart) < 0.03 + 3 * math.sqrt(found.plan.power / 500 * 0.2)

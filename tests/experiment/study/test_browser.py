@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from ...evaluation.conftest import browser  # noqa: F401
+from ...pages.browsing import SCHEMES, SIZES, Opened, fits, problems
 from .conftest import FPS
 
 PROGRAM = [sys.executable, "-c", "from nc_refiner.cli.main import run; run()", "ab"]
@@ -88,7 +88,7 @@ def steps(page):
 
 
 @pytest.mark.slow
-def test_two_raters_a_killed_server_and_the_results(folder, browser, expect):  # noqa: F811
+def test_two_raters_a_killed_server_and_the_results(folder, browser, expect):
     server = Server(folder)
     page = browser.new_context(viewport={"width": 1280, "height": 800}).new_page()
     problems, foreign = [], []
@@ -178,7 +178,7 @@ def test_two_raters_a_killed_server_and_the_results(folder, browser, expect):  #
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_phone(folder, browser, expect, scheme):  # noqa: F811
+def test_a_phone(folder, browser, expect, scheme):
     server = Server(folder, "--study", scheme)
     try:
         phone = {"viewport": {"width": 360, "height": 740}, "is_mobile": True, "has_touch": True}
@@ -205,5 +205,51 @@ def test_a_phone(folder, browser, expect, scheme):  # noqa: F811
         page.locator("#leave").tap()
         expect(page.locator("#enter")).to_be_visible()
         assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
+    finally:
+        server.end(signal.SIGTERM)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("height", [844, 600])
+def test_on_a_phone_the_clips_stay_in_sight_while_answering(folder, browser, expect, height):
+    server = Server(folder, "--study", f"sight{height}")
+    try:
+        page = browser.new_context(viewport={"width": 390, "height": height}, is_mobile=True, has_touch=True).new_page()
+        page.goto(server.url)
+        page.locator("#nameless").tap()
+        look(page)
+        for name in QUESTIONS:
+            button = page.locator(f"fieldset[data-question={name}] label").last
+            button.scroll_into_view_if_needed()
+            button.tap()
+            expect(page.locator("#status")).to_have_text("Saved.")
+            for clip in ("a", "b", "input"):
+                box = page.locator(f"#clip-{clip}").bounding_box()
+                assert box["y"] >= 0 and box["y"] + box["height"] <= height, (name, clip, box)
+                assert box["width"] >= 150
+            # Nothing lies over the answer: what is there is the answer itself.
+            place = button.bounding_box()
+            middle = [place["x"] + place["width"] / 2, place["y"] + place["height"] / 2]
+            assert page.evaluate("([x, y]) => document.elementFromPoint(x, y).name", middle) == name
+    finally:
+        server.end(signal.SIGTERM)
+
+
+@pytest.mark.slow
+def test_it_looks_right_on_desk_and_phone_by_day_and_night(folder, browser, expect):
+    server = Server(folder, "--study", "looks")
+    try:
+        for size in SIZES.values():
+            for scheme in SCHEMES:
+                view = Opened(browser, server.url, size, color_scheme=scheme, reduced_motion="reduce")
+                expect(view.page.locator("#enter")).to_be_visible()
+                found = problems(view)
+                view.page.locator("#nameless").click()
+                look(view.page)
+                fits(view)
+                found += problems(view)
+                assert found == [], (size, scheme, *found)
+                assert view.said == []
+                view.context.close()
     finally:
         server.end(signal.SIGTERM)

@@ -129,7 +129,7 @@ function arrive(state) {
   for (const [question, choice] of Object.entries(state.next.answers))
     document.querySelector(`input[name="${question}"][value="${choice}"]`).checked = true;
   show("vote");
-  $("stage").style.setProperty("--shape", state.next.shape);
+  document.querySelector(".sight").style.setProperty("--shape", state.next.shape);
   for (const [slot, video] of Object.entries(videos)) { video.src = state.next.clips[slot]; video.load(); }
   now = state.next;
   shownAt = performance.now();
