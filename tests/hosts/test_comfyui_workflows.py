@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from ..evaluation.conftest import browser  # noqa: F401
 from .comfyui_graph import to_api
 from .comfyui_rig import checkout, imported
 from .comfyui_server import NODE, lay_out, started
@@ -106,7 +105,7 @@ def test_the_registrys_own_reader_understands_the_folder(base):
     assert found.tool_comfy.publisher_id and found.tool_comfy.display_name == "Noise Calibration"
 
 
-def test_the_workflows_open_on_the_real_page(base, browser):  # noqa: F811
+def test_the_workflows_open_on_the_real_page(base, browser):
     """Each node is known, each field holds its value, each link its place; ours show their names."""
     if find_spec("comfyui_frontend_package") is None:
         pytest.skip("needs comfyui-frontend-package")
