@@ -135,6 +135,14 @@ setup(
     package_data={
         "nc_refiner": ["py.typed"],
         "nc_refiner.integrations": ["*/README.md"],
+        # What ComfyUI reads beside the code: the folder is copied from the installed package too.
+        "nc_refiner.integrations.comfyui": [
+            "pyproject.toml",
+            "requirements.txt",
+            "example_workflows/*",
+            "images/*",
+            "web/docs/*",
+        ],
         "nc_refiner.assets": ["*.mp4"],
         "nc_refiner.cascade.starts": ["*.yaml"],
         "nc_refiner.app": ["templates/*"],

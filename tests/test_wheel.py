@@ -79,6 +79,10 @@ def test_the_wheel_is_what_runs_and_it_is_whole(installed, tmp_path):
     ran = _python(installed, tmp_path, "-c", code, str(installed))
     assert ran.returncode == 0 and ran.stdout.startswith("nc-refiner "), ran.stdout + ran.stderr
     for part in (
+        "integrations/comfyui/pyproject.toml",
+        "integrations/comfyui/web/docs/NoiseCalibration.md",
+        "integrations/comfyui/example_workflows/ltx_two_stage.json",
+        "integrations/comfyui/images/graph.png",
         "py.typed",
         "integrations/lavie/README.md",
         "experiment/reports/templates/ab.html",

@@ -21,11 +21,12 @@ from ..refining.windows import sliding
 from .ilvr import ilvr
 from .inversion import invert
 from .matched import matched_sdedit
+from .renoise import renoised
 from .setting import Setting, encoded
 
 __all__ = ["BASELINES", "BaselineRefiner"]
 
-BASELINES = ("input", "ilvr", "inversion", "matched_sdedit")
+BASELINES = ("input", "ilvr", "inversion", "renoise", "matched_sdedit")
 
 
 class BaselineRefiner:
@@ -34,10 +35,11 @@ class BaselineRefiner:
     Args:
         adapter: the host.
         method: `input` (the clip as it came), `ilvr` (low frequencies replaced at every step), `inversion` (DDIM
-            inversion of the reference, then denoising) or `matched_sdedit` (SDEdit at the strength that keeps as much
+            inversion of the reference, then denoising), `renoise` (the first prediction noised anew, as often as
+            `calibration` iterates) or `matched_sdedit` (SDEdit at the strength that keeps as much
             content as `calibration` does; per window).
         cutoff: ν of ILVR, in [0, 1].
-        calibration: what `matched_sdedit` is matched to.
+        calibration: what `matched_sdedit` is matched to, and whose iterations `renoise` repeats.
 
     Raises:
         ValueError: unknown method, `cutoff` out of range, or an adapter that runs its own solver.
@@ -108,6 +110,8 @@ class BaselineRefiner:
             return ilvr(setting, self.cutoff), {}
         if self.method == "inversion":
             return setting.denoise(invert(setting)), {}
+        if self.method == "renoise":
+            return setting.denoise(renoised(setting, self.calibration.iterations)), {}
         first = setting.timesteps.first
         calibrated = calibrate(
             setting.x_t, setting.reference, setting.level, lambda x_t: setting.predict_x0(x_t, first), self.calibration

@@ -10,7 +10,7 @@ import torch
 
 from nc_refiner import CalibratedRefiner, NoiseCalibration, VideoClip
 from nc_refiner.assets import demo_clip
-from nc_refiner.baselines import BASELINES, BaselineRefiner, ilvr, invert, matched_sdedit
+from nc_refiner.baselines import BASELINES, BaselineRefiner, ilvr, invert, matched_sdedit, renoised
 from nc_refiner.calibration import content_loss
 from nc_refiner.video import read_clip
 
@@ -66,6 +66,36 @@ def test_finer_inversion_comes_nearer_to_the_reference(embedded):
     plain = setting_of(embedded, frames, 18, 0.34)
     assert errors[0] > errors[1] > errors[2]
     assert errors[1] < 0.5 * content_loss(plain.denoise(plain.x_t), plain.reference, 1.0)
+
+
+def test_renoising_is_its_loop(tiny_adapter, frames):
+    setting = setting_of(tiny_adapter, frames, 8, 0.75)
+    alpha, sigma = levels(setting)[0]
+    seed = int(torch.randint(2**62, (1,), generator=setting.generator()))
+    drawn = torch.Generator().manual_seed(seed)
+    x = setting.x_t.numpy()
+    assert torch.equal(renoised(setting, 0), setting.x_t)
+    before = tiny_adapter.evaluations
+    found = renoised(setting, 3)
+    assert tiny_adapter.evaluations == before + 3
+    for _ in range(3):
+        x = alpha * np.tanh(x) + sigma * torch.randn(x.shape, generator=drawn).double().numpy()
+    assert found.numpy() == pytest.approx(x, abs=1e-9)
+    # Its draws are none of those that denoising makes from the setting's own generator.
+    own = torch.randn(x.shape, generator=setting.generator()).double()
+    assert not torch.equal(own, torch.randn(x.shape, generator=torch.Generator().manual_seed(seed)).double())
+    with pytest.raises(ValueError, match="repeats is -1"):
+        renoised(setting, -1)
+
+
+def test_renoising_goes_away_from_the_reference_where_calibration_comes_near(embedded):
+    frames = read_clip(demo_clip()[0], max_frames=1).frames[..., 32:96, 64:128]
+    setting = setting_of(embedded, frames, 18, 0.34)
+    refiner = BaselineRefiner(embedded, "renoise", calibration=NoiseCalibration(3))
+    plain = content_loss(setting.denoise(setting.x_t), setting.reference, 1.0)
+    assert content_loss(setting.denoise(renoised(setting, 3)), setting.reference, 1.0) > plain
+    result = refiner(VideoClip(frames), seed=5, strength=0.34, num_inference_steps=18)
+    assert result.receipt["evaluations"] == {"denoising": len(setting.timesteps) + 3}
 
 
 @pytest.mark.parametrize("share", [0.1, 0.2, 0.5, 0.9])
@@ -130,6 +160,6 @@ def test_what_cannot_be_is_refused(embedded, frames):
     own = TinyAdapter(whole_trajectory=True)
     with pytest.raises(ValueError, match="runs its own solver"):
         BaselineRefiner(own, "ilvr")
-    for method in (ilvr, invert):
+    for method in (ilvr, invert, renoised):
         with pytest.raises(ValueError, match="runs its own solver"):
             method(setting_of(own, frames, 4, 0.5))

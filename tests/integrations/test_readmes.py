@@ -111,6 +111,35 @@ def test_the_videocrafter_readmes_command_is_understood(tmp_path: Path, capsys: 
     assert "no config at" in capsys.readouterr().err
 
 
+def test_the_comfyui_readmes_folder_is_whole_and_loads_as_comfyui_loads_it(tmp_path: Path) -> None:
+    """Copied as the README says; then as ComfyUI does: from its path, under a name of ComfyUI's own."""
+    import importlib
+    import importlib.util
+
+    text = (ROOT / "integrations" / "comfyui" / "README.md").read_text("utf-8")
+    (block,) = re.findall(r"```(?:bash|sh)\n(.*?)```", text, re.S)
+    install, copy = block.strip().splitlines()
+    assert install == "pip install nc_refiner" and copy.startswith("cp -r $NC/integrations/comfyui ")
+    (tmp_path / "custom_nodes").mkdir()
+    subprocess.run(["bash", "-c", copy], cwd=tmp_path, env={"NC": str(ROOT), "PATH": "/usr/bin:/bin"}, check=True)
+    folder = tmp_path / "custom_nodes" / "nc_refiner"
+    name = str(folder).replace(".", "_x_")
+    spec = importlib.util.spec_from_file_location(name, folder / "__init__.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+        assert (folder / module.WEB_DIRECTORY / "docs").is_dir() and callable(module.comfy_entrypoint)
+        calibrator = importlib.import_module(f"{name}.calibrator")
+        assert Path(calibrator.__file__ or "").is_relative_to(folder)
+    finally:
+        for loaded in [one for one in sys.modules if one.startswith(name)]:
+            del sys.modules[loaded]
+    for link in re.findall(r"\]\(([^)]+)\)", text):
+        assert link.startswith("https://") or (folder / link).is_file(), link
+
+
 @pytest.mark.parametrize("name", ["show1.yaml", "vgen_refiner.yaml"])
 def test_refiners_in_place_of_a_super_resolution_stage_have_its_size(name: str) -> None:
     from nc_refiner.config.document import read_document

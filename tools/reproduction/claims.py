@@ -258,6 +258,12 @@ def _of_rivals(tables: Tables) -> list[Claim]:
             setting,
             against("ilvr", (*better, ("ssim", 1))),
         ),
+        _claim(
+            "N = 3 is nearer to the original and to the reference than re-noising three times, at the same cost",
+            asked,
+            setting,
+            against("renoise", (better[0], ("ssim", 1))),
+        ),
         _claim("N = 3 adds more detail than noise inversion", asked, setting, against("inversion", better[1:])),
         _claim("N = 3 is nearer to the original than its input is", asked, setting,
                [_part(rows, "psnr_to_original", nc, _named("input"), 1, "N = 3 − input")]),

@@ -93,7 +93,7 @@ def _strengths(tables: Tables, details: dict[str, float]) -> list[str]:
 
 def _rivals(tables: Tables) -> list[str]:
     rows = tables["default"]
-    order = ("input", "sdedit", "nc", "matched_sdedit", "ilvr", "inversion")
+    order = ("input", "sdedit", "nc", "matched_sdedit", "ilvr", "inversion", "renoise")
     labels = sorted({(order.index(row["method"]), row["iterations"] or 0, row["label"]) for row in rows})
     body = []
     for _, iterations, label in labels:
@@ -227,7 +227,8 @@ def document(
         "",
         "*Matched*: SDEdit at the strength at which its output has the content loss of N = 3 (ν = 1), found per clip by "
         "bisection. *ILVR*: the reference's low band (ν = 0.5) put in after every step. *Inversion*: DDIM inversion of the "
-        "input, then denoising. Flicker and warping error are best near the input's own.",
+        "input, then denoising. *Re-noised*: the first prediction noised anew at the same level, three times (the idea of "
+        "arXiv 2601.18577), at the cost of N = 3. Flicker and warping error are best near the input's own.",
         "",
         *_rivals(tables),
         f"![rivals]({figures}/rivals.png)",

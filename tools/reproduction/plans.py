@@ -33,7 +33,7 @@ PLANS = {
         iterations=TABLE_1,
         strengths=(DEFAULT_STRENGTH,),
         num_inference_steps=30,
-        baselines=("input", "ilvr", "inversion", "matched_sdedit"),
+        baselines=("input", "ilvr", "inversion", "renoise", "matched_sdedit"),
         match_iterations=3,
     ),
     # t = 600 of 1000; half as many steps as the default, which keeps the whole run under half an hour of one core.

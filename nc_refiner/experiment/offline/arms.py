@@ -16,7 +16,8 @@ class Arm:
     """A method and its settings; those that it does not have are None.
 
     Attributes:
-        method: `sdedit`, `nc`, `input`, `ilvr`, `inversion`, `matched_sdedit`, or `trace` (content loss alone).
+        method: `sdedit`, `nc`, `input`, `ilvr`, `inversion`, `renoise`, `matched_sdedit`, or `trace` (content loss
+            alone).
         iterations: N. cutoff: ν. strength: as asked for. seed: of the noise.
     """
 
@@ -35,6 +36,7 @@ class Arm:
             "input": "input",
             "ilvr": "ILVR",
             "inversion": "inversion",
+            "renoise": f"re-noised, {self.iterations} times",
             "matched_sdedit": f"SDEdit matched to N = {self.iterations}",
             "trace": "trace",
         }
@@ -73,4 +75,6 @@ def arms_of(plan: PlanBase, strengths: Iterable[float]) -> list[Arm]:
                 found[Arm("ilvr", None, plan.ilvr_cutoff, strength, seed)] = None
             if "inversion" in baselines:
                 found[Arm("inversion", None, None, strength, seed)] = None
+            if "renoise" in baselines:
+                found[Arm("renoise", plan.match_iterations, None, strength, seed)] = None
     return list(found)

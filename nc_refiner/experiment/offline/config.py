@@ -228,7 +228,7 @@ class PlanBase(_Strict):
         prompt: where the refiner takes one.
         baselines: of `nc_refiner.baselines.BASELINES`.
         ilvr_cutoff: ν of ILVR.
-        match_iterations: `matched_sdedit` is matched to this N, at each cutoff above 0.
+        match_iterations: `matched_sdedit` is matched to this N, at each cutoff above 0; `renoise` repeats as often.
         trace_iterations: follow the content loss over so many iterations at each cutoff, without denoising.
         metrics: names of the evaluation catalogue.
     """

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ...adapters.base import RefinerAdapter, Timesteps
-from ...baselines import Setting, encoded, ilvr, invert, matched_sdedit
+from ...baselines import Setting, encoded, ilvr, invert, matched_sdedit, renoised
 from ...baselines.setting import Encoded
 from ...calibration import NoiseCalibration, calibration_steps, content_loss
 from ...evaluation.measure import measure_frames
@@ -122,6 +122,10 @@ class _Trial:
             elif arm.method == "inversion":
                 latents = self._setting.denoise(invert(self._setting))
                 yield arm, self._row(arm, latents, 2 * len(self._setting.timesteps))
+            elif arm.method == "renoise":
+                repeats = arm.iterations or 0
+                latents = self._setting.denoise(renoised(self._setting, repeats))
+                yield arm, self._row(arm, latents, repeats + len(self._setting.timesteps))
             elif arm.method == "matched_sdedit":
                 yield arm, self._matched(arm)
 

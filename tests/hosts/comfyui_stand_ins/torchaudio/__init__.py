@@ -1,0 +1,6 @@
+"""Stands in for torchaudio, which the CPU tests of ComfyUI import and never use."""
+
+from . import functional, transforms
+
+__all__ = ["functional", "transforms"]
+__version__ = "0"

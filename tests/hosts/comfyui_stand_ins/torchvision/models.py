@@ -1,0 +1,1 @@
+"""No models: nothing in these tests builds one."""
