@@ -21,6 +21,8 @@ from nc_refiner.frequency import LowPass
 from nc_refiner.video import read_clip
 
 SEED = 0
+SHOWN = 12
+"""The frame that is shown: the face is not covered in it."""
 LABEL = 22
 """Height of the line of words above a picture, in pixels."""
 GAP = 6
@@ -59,7 +61,7 @@ class Pictures:
 
     def __init__(self, frames: int):
         clip = read_clip(demo_clip()[0])
-        start = (len(clip.frames) - frames) // 2
+        start = SHOWN - frames // 2
         self.clip = type(clip)(clip.frames[start : start + frames], clip.fps)
         self.middle = frames // 2
         self.refiner = CalibratedRefiner.from_name("embedded")
@@ -68,7 +70,7 @@ class Pictures:
     def shown(self, frames: Tensor, crop: bool = False) -> Tensor:
         """The middle frame, or its part with the most to see."""
         frame = frames[self.middle]
-        return frame[:, 20:120, 40:170] if crop else frame
+        return frame[:, 10:110, 30:160] if crop else frame
 
     def refined(self, iterations: int, cutoff: float | None = None, strength: float | None = None) -> Tensor:
         """Frames refined from the one seed; what is not given is the refiner's default."""
@@ -116,6 +118,19 @@ class Pictures:
         ]
         _sheet(rows, path)
 
+    def front(self, path: Path) -> None:
+        """What the first page shows: the input, SDEdit, N = 3, where a face can be seen."""
+
+        def picture(words: str, frames: Tensor) -> tuple[str, Tensor]:
+            return words, self.shown(frames, crop=True)
+
+        row = [
+            picture("input", self.clip.frames),
+            picture("SDEdit", self.refined(0)),
+            picture("calibrated, N = 3", self.refined(3)),
+        ]
+        _sheet([row], path, enlarge=3)
+
     def choices(self, folder: Path) -> None:
         """One sheet for each of N, cutoff and strength, the others at their defaults."""
         source = ("input", self.shown(self.clip.frames, crop=True))
@@ -143,6 +158,7 @@ def main() -> int:
     given = parser.parse_args()
     given.output.mkdir(parents=True, exist_ok=True)
     pictures = Pictures(given.frames)
+    pictures.front(given.output / "front.jpg")
     pictures.method(given.output / "method.jpg")
     pictures.choices(given.output)
     return 0
