@@ -20,7 +20,7 @@ from ..files import write_text
 from ..refiner import CalibratedRefiner
 from ..refining.resize import resized
 from ..refining.settings import RefineSettings
-from ..video import read_clip, write_clip
+from ..video import probe, read_clip, write_clip
 
 __all__ = ["Cancelled", "Job", "Limits", "Outcome", "Wanted"]
 
@@ -60,7 +60,7 @@ class Wanted:
     """
 
     source: Path | None = None
-    description: RefinerDescription = field(default_factory=RefinerDescription)
+    description: RefinerDescription = field(default_factory=lambda: RefinerDescription.model_validate({}))
     seed: int = 0
     frames: int = 16
     height: int | None = None
@@ -182,7 +182,11 @@ class Job:
         frames = min(wanted.frames, limits.frames)
         path = demo_clip()[0] if wanted.source is None else wanted.source
         try:
-            return read_clip(path, max_frames=frames, height=wanted.height)
+            own = probe(path).height
+            # The clip's own height is kept where it is asked for and within what this machine is given.
+            height = wanted.height if wanted.height is not None else own
+            height = min(height, limits.height)
+            return read_clip(path, max_frames=frames, height=None if height == own else height)
         except ValueError as error:
             # The file lies in a folder of the server's; its name is all that the person knows.
             raise ValueError(str(error).replace(str(path), path.name)) from None

@@ -55,16 +55,17 @@ def build(job: Job, refiners: Mapping[str, Backbone] | None = None) -> Any:
                steps: float, seed: float, frames: float, height: float) -> Wanted:  # fmt: skip
         if any(value is None for value in (n, cutoff, strength, steps, seed, frames, height)):
             raise ValueError("A number is missing; fill in seed, frames and height.")
-        description = RefinerDescription(
-            backbone=choices[name],
-            iterations=int(n),
-            cutoff=None if own_cutoff else float(cutoff),
-            strength=float(strength),
-            num_inference_steps=int(steps),
+        description = RefinerDescription.model_validate(
+            {
+                "backbone": choices[name],
+                "iterations": int(n),
+                "cutoff": None if own_cutoff else float(cutoff),
+                "strength": float(strength),
+                "num_inference_steps": int(steps),
+            }
         )
-        rows = min(int(height), limits.height) or None
         path = None if not source else Path(source)
-        return Wanted(path, description, int(seed), int(frames), rows, (prompt or "").strip())
+        return Wanted(path, description, int(seed), int(frames), int(height) or None, (prompt or "").strip())
 
     # Gradio ends its own side of a run only: the run itself is told by the page that it belongs to.
     running: dict[str, threading.Event] = {}
@@ -91,7 +92,7 @@ def build(job: Job, refiners: Mapping[str, Backbone] | None = None) -> Any:
             running.pop(token).set()
         return _status(STOPPED)
 
-    css = files(__package__ or "").joinpath("templates", "app.css").read_text(encoding="utf-8")
+    css = (files(__package__ or "") / "templates" / "app.css").read_text(encoding="utf-8")
     with gr.Blocks(title="nc-refiner", analytics_enabled=False, fill_width=True, delete_cache=(3600, 6 * 3600)) as page:
         gr.Markdown("# nc-refiner\nRefine a clip and keep its content. Both results come from the same seed.")
         token = gr.State(lambda: secrets.token_hex(8))

@@ -23,7 +23,7 @@ def as_python(wanted: Wanted) -> str:
     """Lines that repeat the run; they need nothing but the package and the clip."""
     description = wanted.description
     given = {"iterations": description.iterations, **_given(wanted)}
-    calibration = {
+    calibration: dict[str, Any] = {
         name: given.pop(name) for name in ("iterations", "cutoff", "reuse_prediction", "tolerance") if name in given
     }
     if "calibration_guidance_scale" in given:

@@ -20,7 +20,7 @@ from nc_refiner.video import probe, read_clip
 
 from ..video.conftest import make_video, moving
 
-SMALL = RefinerDescription(iterations=2, strength=0.5, num_inference_steps=4)
+SMALL = RefinerDescription.model_validate({"iterations": 2, "strength": 0.5, "num_inference_steps": 4})
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +48,13 @@ def test_a_run_leaves_both_clips_a_receipt_and_the_comparison(job, clip, tmp_pat
     assert "sdedit.mp4" in outcome.report and "refined.mp4" in outcome.report and "<video" in outcome.report
     shares = [share for share, _ in said]
     assert shares == sorted(shares) and shares[-1] == 1.0 and any("SDEdit" in text for _, text in said)
+
+
+def test_a_tall_clip_is_made_as_small_as_the_machine_allows(clip, tmp_path):
+    job = Job(Limits(frames=1, height=16))
+    for height in (None, 24):
+        outcome, _ = run(job, Wanted(clip, SMALL, height=height), tmp_path / f"out{height}")
+        assert probe(outcome.clip).height == 16
 
 
 def test_it_is_the_refiners_own_result(job, clip, tmp_path):
