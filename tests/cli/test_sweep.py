@@ -148,6 +148,6 @@ def test_the_shipped_config_runs(call: Call, tmp_path: Path):
     pytest.importorskip("pyarrow")
     outcome = call("sweep", SHIPPED, "--output", tmp_path / "out", "--json")
     assert outcome.code == 0, outcome
-    assert json.loads(outcome.out)["rows"] == 27
+    assert json.loads(outcome.out)["rows"] == 29
     page = (tmp_path / "out" / "report.md").read_text()
     assert "Matched strengths" in page and "inversion" in page
