@@ -13,6 +13,7 @@ from .errors import VideoError
 from .info import Source
 from .limits import ReadLimits
 from .probe import open_input, video_stream
+from .scaling import EXACT_READING
 
 __all__ = ["av_frames", "decord_reader", "frames_of"]
 
@@ -105,20 +106,17 @@ def _unreadable(source: Source, done: int) -> VideoError:
 
 
 def _to_tensor(frame: Any, source: Source, exact_colour: bool) -> Tensor:
-    from av.video.reformatter import Interpolation as Quality
-
     info = source.info
-    exact = Quality.BICUBIC | Quality.ACCURATE_RND | Quality.FULL_CHR_H_INT
     # Deeper sources keep their steps: rounding them to 8 bits would band smooth skies.
     deep = max((component.bits for component in frame.format.components), default=8) > 8
     if deep:
-        array = frame.reformat(format="gbrp16le", interpolation=exact).to_ndarray()
+        array = frame.reformat(format="gbrp16le", interpolation=EXACT_READING).to_ndarray()
         # Converted from YUV, swscale's sixteen-bit white is 255 * 256.
         white = 65535 if frame.format.is_rgb else 65280
         pixels = torch.from_numpy(array.astype("float32")).div_(white).clamp_(0, 1)
     else:
         # The default is what decord does, to the bit, so that pixels do not depend on which of the two read the file.
-        array = frame.reformat(format="rgb24", interpolation=exact if exact_colour else None).to_ndarray()
+        array = frame.reformat(format="rgb24", interpolation=EXACT_READING if exact_colour else None).to_ndarray()
         pixels = torch.from_numpy(array).float().div_(255)
     pixels = torch.rot90(pixels, info.rotation // 90, (0, 1)).permute(2, 0, 1).contiguous()
     if tuple(pixels.shape[1:]) != (info.height, info.width):

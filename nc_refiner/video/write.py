@@ -20,6 +20,7 @@ from .audio import AudioCopy
 from .errors import VideoError
 from .limits import MIN_SIDE, ReadLimits
 from .probe import inspect
+from .scaling import EXACT_WRITING
 from .sidecar import sidecar_path, sidecar_text
 
 __all__ = ["FrameWriter", "as_bytes", "checked_frames", "write_clip"]
@@ -140,7 +141,6 @@ class FrameWriter:
             return
         import av
         from av.video.reformatter import ColorRange, Colorspace
-        from av.video.reformatter import Interpolation as Quality
 
         height, width = frame.shape[1:]
         if height % 2 or width % 2:
@@ -151,7 +151,7 @@ class FrameWriter:
             format="yuv420p",
             dst_colorspace=Colorspace.ITU709,
             dst_color_range=ColorRange.MPEG,
-            interpolation=Quality.BICUBIC | Quality.ACCURATE_RND | Quality.FULL_CHR_H_INP | Quality.BITEXACT,
+            interpolation=EXACT_WRITING,
         )
         picture.pts, picture.time_base = self.frames, 1 / self._rate
         picture.color_primaries = picture.color_trc = _BT709
