@@ -218,6 +218,7 @@ def test_a_noisy_adapter_cannot_spoil_the_json(
     assert json.loads(outcome.out) and "loading…" in outcome.err
 
 
+@pytest.mark.slow
 def test_calibration_keeps_a_real_clip(call: Call, clips: Path, tmp_path: Path) -> None:
     source = clips / "published" / "vc_0240_reference.mp4"
     options = ("--max-frames", 8, "--height", 160, "--num-inference-steps", 10)

@@ -9,6 +9,7 @@ import logging
 import re
 import sys
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -364,11 +365,17 @@ def comfy_api(monkeypatch):
     return latest
 
 
+def awaited(coroutine):
+    """Its result, from a thread of its own: the tests' browser keeps a loop running in this one."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, coroutine).result()
+
+
 def test_without_nc_refiner_one_line_says_how_to_install_it(comfy_api, monkeypatch, caplog):
     monkeypatch.setattr(comfyui.importlib.util, "find_spec", lambda name: None)
-    extension = asyncio.run(comfyui.comfy_entrypoint())
+    extension = awaited(comfyui.comfy_entrypoint())
     assert isinstance(extension, comfy_api.ComfyExtension)
-    assert asyncio.run(extension.get_node_list()) == []
+    assert awaited(extension.get_node_list()) == []
     (record,) = [record for record in caplog.records if "nc_refiner" in record.message]
     assert "pip install nc_refiner" in record.message and "\n" not in record.message
     assert KEY == "nc_refiner"

@@ -179,6 +179,7 @@ def test_degrading_softens_and_keeps_the_content():
     assert (psnr(frames, worse) < psnr(frames, found)).all()
 
 
+@pytest.mark.slow
 def test_an_evaluation_says_what_is_met_and_what_falls_short(embedded, tmp_path):
     frames = textured()
     rows = {}
