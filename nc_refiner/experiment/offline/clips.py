@@ -63,6 +63,14 @@ def _read(name: str, path: Path, original: Path | None, max_frames: int | None, 
     return InputClip(name, clip.frames, before, name, clip.fps, clip.prompt)
 
 
+def _videos_in(folder: Path) -> list[Path]:
+    """The videos of a folder in order of name; ValueError where it holds none."""
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in VIDEO_SUFFIXES)
+    if not paths:
+        raise ValueError(f"clips: {folder} holds no video ({', '.join(sorted(VIDEO_SUFFIXES))})")
+    return paths
+
+
 def load_clips(clips: Path | None, originals: Path | None, frames: int, height: int | None = None) -> list[InputClip]:
     """The first `frames` frames of every video in the folder `clips`, at `height`; None is the bundled clip.
 
@@ -73,9 +81,7 @@ def load_clips(clips: Path | None, originals: Path | None, frames: int, height: 
         return [_read("demo", *demo_clip(), frames, height)]
     if not clips.is_dir():
         raise ValueError(f"clips: {clips} is not a folder; give one with videos in it, or `demo` for the bundled clip")
-    paths = sorted(path for path in clips.iterdir() if path.suffix.lower() in VIDEO_SUFFIXES)
-    if not paths:
-        raise ValueError(f"clips: {clips} holds no video ({', '.join(sorted(VIDEO_SUFFIXES))})")
+    paths = _videos_in(clips)
     stems = [path.stem for path in paths]
     for path in paths:
         if stems.count(path.stem) > 1:
@@ -150,9 +156,7 @@ def _of_folder(clip: ClipConfig, base: Path) -> list[ClipConfig]:
         return [clip]
     if clip.name is not None:
         raise ValueError(f"clips: {clip.path} is a folder, so {clip.name!r} cannot name all of it; leave `name` out")
-    names = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in VIDEO_SUFFIXES)
-    if not names:
-        raise ValueError(f"clips: {folder} holds no video ({', '.join(sorted(VIDEO_SUFFIXES))})")
+    names = [path.name for path in _videos_in(folder)]
     originals = clip.original
     return [
         clip.model_copy(
