@@ -6,12 +6,13 @@ import math
 import warnings
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from numbers import Integral, Real
 from typing import cast
 
 import torch
 from torch import Tensor
 
+from .calibration_options import NoiseCalibration
+from .correction import Correction
 from .frequency import LowPass, relative_norm
 from .noise_level import NoiseLevel
 
@@ -24,41 +25,6 @@ __all__ = [
     "content_loss",
     "is_identity",
 ]
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
-
-
-@dataclass(frozen=True)
-class NoiseCalibration:
-    """How to calibrate; a field out of range raises ValueError.
-
-    Attributes:
-        iterations: N, 0 to 100; 1 to 3 recommended, 0 is plain SDEdit, about 10 over-sharpens.
-        cutoff: threshold frequency ν in [0, 1] of Nyquist; 1 is the whole band, 0 none of it (plain SDEdit).
-        guidance_scale: guidance while calibrating, ≥ 0; None is the host's own, 1.0 is conditional only.
-        reuse_prediction: the last prediction serves the first denoising step, which saves one evaluation.
-        tolerance: stop early once the content loss is below it (> 0); None never stops early.
-    """
-
-    iterations: int = 3
-    cutoff: float = 1.0
-    guidance_scale: float | None = None
-    reuse_prediction: bool = False
-    tolerance: float | None = None
-
-    def __post_init__(self) -> None:
-        iterations, scale, tolerance = self.iterations, self.guidance_scale, self.tolerance
-        if isinstance(iterations, bool) or not isinstance(iterations, Integral) or not 0 <= iterations <= 100:
-            raise ValueError(f"iterations is {iterations!r}; it must be a whole number of at least 0, at most 100")
-        object.__setattr__(self, "iterations", int(iterations))  # NumPy's whole numbers are welcome
-        if not (_is_number(self.cutoff) and 0 <= self.cutoff <= 1):
-            raise ValueError(f"cutoff is {self.cutoff!r}; it must lie in [0, 1] (a fraction of the Nyquist frequency)")
-        if scale is not None and not (_is_number(scale) and math.isfinite(scale) and scale >= 0):
-            raise ValueError(f"guidance_scale is {scale!r}; it must be a number of at least 0, or None")
-        if tolerance is not None and not (_is_number(tolerance) and tolerance > 0):
-            raise ValueError(f"tolerance is {tolerance!r}; it must be above 0, or None to never stop early")
 
 
 @dataclass(frozen=True)
@@ -79,9 +45,10 @@ class Calibrated:
 
 def is_identity(config: NoiseCalibration, height: int | None = None, width: int | None = None) -> bool:
     """Whether `config` leaves latents of that size (None: of any size) as they are, bit for bit: plain SDEdit."""
-    if config.iterations == 0 or config.cutoff == 0:
+    cutoff = max(config.cutoff, config.cutoff_outside or 0.0)
+    if config.iterations == 0 or cutoff == 0:
         return True
-    return height is not None and width is not None and LowPass(height, width, config.cutoff).empty
+    return height is not None and width is not None and LowPass(height, width, cutoff).empty
 
 
 def content_loss(estimate: Tensor, reference: Tensor, cutoff: float) -> float:
@@ -92,7 +59,7 @@ def content_loss(estimate: Tensor, reference: Tensor, cutoff: float) -> float:
 
 
 def calibration_steps(
-    x_t: Tensor, reference: Tensor, level: NoiseLevel, config: NoiseCalibration
+    x_t: Tensor, reference: Tensor, level: NoiseLevel, config: NoiseCalibration, weights: Tensor | None = None
 ) -> Generator[Tensor, Tensor, Calibrated]:
     """Coroutine: yields the `x_t` to predict at, is sent x̂₀ (guided), returns `Calibrated`.
 
@@ -104,42 +71,52 @@ def calibration_steps(
         reference: the encoded input x_r, shaped as `x_t`.
         level: α, σ at the initial timestep. With α = 0 nothing can be calibrated: warns and returns `x_t`.
         config: `iterations = 0` or an empty low band return the very `x_t` without asking for a prediction.
+        weights: the mask on the latents' grid, 0…1; given where `config` has a mask. Zeros: as an empty low band.
 
     Raises:
         ValueError: shapes differ, or a prediction is not finite.
     """
     if x_t.shape != reference.shape:
         raise ValueError(f"x_t is {tuple(x_t.shape)} but the reference is {tuple(reference.shape)}; they must match")
-    if is_identity(config, x_t.shape[-2], x_t.shape[-1]):
+    if is_identity(config):
+        return Calibrated(x_t, CalibrationTrace())
+    correction = Correction(config, x_t.shape, weights)
+    if correction.empty:
         return Calibrated(x_t, CalibrationTrace())
     if level.alpha < 1e-6:
         warnings.warn("alpha is 0 at this timestep: calibration can do nothing; use a lower strength", stacklevel=2)
         return Calibrated(x_t, CalibrationTrace())
     wide = torch.float64 if x_t.dtype == torch.float64 else torch.float32
-    low_pass, target = LowPass(x_t.shape[-2], x_t.shape[-1], config.cutoff), reference.to(wide)
+    target = reference.to(wide)
     losses: list[float] = []
     implied = None
     for _ in range(config.iterations):
         estimate = (yield x_t).to(wide)
-        excess = low_pass(estimate - target)
+        excess = correction(estimate - target)
         losses.append(relative_norm(excess, target))
         if not math.isfinite(losses[-1]):
             raise ValueError("the model's estimate is not finite (NaN or infinity); check its dtype and the input")
         if config.tolerance is not None and losses[-1] < config.tolerance:
             implied = estimate.to(x_t.dtype)
             break
-        x_t = x_t.to(wide).sub(excess, alpha=level.alpha).to(x_t.dtype)
+        moved, excess = correction.settled(x_t.to(wide).sub(excess, alpha=level.alpha), excess, target, level)
+        x_t = moved.to(x_t.dtype)
         implied = (estimate - excess).to(x_t.dtype) if config.reuse_prediction else None
         # Kept over the next prediction, they would be two latents more at the peak of memory.
-        del estimate, excess
+        del estimate, excess, moved
     return Calibrated(x_t, CalibrationTrace(tuple(losses)), implied if config.reuse_prediction else None)
 
 
 def calibrate(
-    x_t: Tensor, reference: Tensor, level: NoiseLevel, predict_x0: Callable[[Tensor], Tensor], config: NoiseCalibration
+    x_t: Tensor,
+    reference: Tensor,
+    level: NoiseLevel,
+    predict_x0: Callable[[Tensor], Tensor],
+    config: NoiseCalibration,
+    weights: Tensor | None = None,
 ) -> Calibrated:
     """Drive `calibration_steps` with `predict_x0(x_t) -> x̂₀`; arguments and errors as there."""
-    steps = calibration_steps(x_t, reference, level, config)
+    steps = calibration_steps(x_t, reference, level, config, weights)
     try:
         wanted = next(steps)
         while True:

@@ -1,13 +1,14 @@
-"""Spatial low-pass filters over the last two axes: the published box mask, moved to the real FFT."""
+"""Low-pass filters: in space the published box mask, moved to the real FFT; in time a cosine basis."""
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-__all__ = ["LowPass", "box_mask", "relative_norm"]
+__all__ = ["LowPass", "TimeLowPass", "box_mask", "relative_norm"]
 
 
 @lru_cache(maxsize=32)
@@ -105,6 +106,46 @@ class LowPass:
         weights = (self._mask.square() * counted).to(device=x.device, dtype=real.dtype)
         energy = (torch.view_as_real(band).square().sum(dim=-1) * weights).sum(dim=(-2, -1), dtype=torch.float64)
         return energy / (height * width) ** 2
+
+
+@lru_cache(maxsize=32)
+def _cosines(frames: int, kept: int) -> Tensor:
+    """The slowest `kept` of `frames` orthonormal cosines (DCT-II), float64, `(kept, frames)`."""
+    place = (torch.arange(frames, dtype=torch.float64) + 0.5) / frames
+    basis = torch.cos(math.pi * torch.arange(kept, dtype=torch.float64)[:, None] * place)
+    basis[0] /= math.sqrt(2)
+    return basis * math.sqrt(2 / frames)
+
+
+class TimeLowPass:
+    """Keeps what changes slowly over the frames of `(B, C, F, H, W)`.
+
+    A clip does not end where it begins, so it is continued by its mirror image, not by itself: of its F cosines
+    (DCT-II), of frequency k/F of Nyquist, those below `cutoff` are kept; the mean always is.
+
+    Args:
+        frames: F ≥ 1.
+        cutoff: in (0, 1] of the Nyquist frequency of the frames.
+
+    >>> still = torch.ones(1, 1, 8, 2, 2)
+    >>> torch.allclose(TimeLowPass(8, 0.1)(still), still)
+    True
+    """
+
+    def __init__(self, frames: int, cutoff: float):
+        if not 0 < cutoff <= 1:
+            raise ValueError(
+                f"cutoff is {cutoff}; it must lie above 0, at most 1 (a fraction of the Nyquist frequency)"
+            )
+        self.kept = max(1, math.ceil(frames * cutoff - 1e-9))
+        self._frames = frames
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Filter `(B, C, F, H, W)`, float32 or float64."""
+        if self.kept >= self._frames:
+            return x
+        basis = _cosines(self._frames, self.kept).to(x)
+        return (basis.T @ (basis @ x.flatten(3))).view(x.shape)
 
 
 def relative_norm(x: Tensor, reference: Tensor) -> float:

@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "nc_refiner"
-CORE = ("calibration", "frequency", "noise_level")
+CORE = ("calibration", "calibration_options", "correction", "frequency", "holding", "mask", "noise_level")
 HOSTS = {"diffusers", "modelscope", "lvdm", "comfy", "transformers", "xformers"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 LINT = [sys.executable, "-c", "from importlinter.cli import lint_imports_command as lint; lint()", "--no-cache"]

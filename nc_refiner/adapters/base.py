@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from ..holding import Hold
 from ..noise_level import NoiseLevel
 
 __all__ = ["RefinerAdapter", "Requirements", "Timesteps"]
@@ -32,6 +34,8 @@ class Requirements:
         latent_windows: whether a clip longer than a window may be kept as latents and given to the hooks piece by
             piece: one latent frame per frame, encoded and decoded without regard to its neighbours; `predict_x0` and
             `denoise` depend on their arguments alone, not on what was encoded last; `step` takes any number of frames.
+        frame_factor: frames that a latent frame stands for, all but the first, which stands for one (causal video
+            VAEs); masks are averaged over them.
     """
 
     min_frames: int = 1
@@ -47,6 +51,7 @@ class Requirements:
     negative_prompt: bool = True
     guidance: bool = True
     latent_windows: bool = False
+    frame_factor: int = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,6 +127,11 @@ class RefinerAdapter(ABC):
         """Whether a prompt reaches the host: its requirements say so, and `condition` is not the default one."""
         return self.requirements.prompt and type(self).condition is not RefinerAdapter.condition
 
+    @property
+    def can_hold(self) -> bool:
+        """Whether `denoise` takes `hold`; those written before there was such a thing do not."""
+        return "hold" in inspect.signature(self.denoise).parameters
+
     def condition(self, prompt: str | None = None, negative_prompt: str | None = None, **host: Any) -> Any:
         """What the host's network is conditioned on; opaque to everyone else. Default: nothing."""
         if host:
@@ -172,15 +182,18 @@ class RefinerAdapter(ABC):
         generator: torch.Generator | None = None,
         first_x0: Tensor | None = None,
         on_step: Callable[[], None] | None = None,
+        hold: Hold | None = None,
     ) -> Tensor:
         """Run every step from `x_t`. Override where the host's solver owns the trajectory.
 
         `first_x0`, if given, stands in for the first prediction (`reuse_prediction`), which is then not made; `on_step`
-        is called after each step.
+        is called after each step; `hold`, given only where something is held, changes every estimate before its step.
         """
         for index, timestep in enumerate(timesteps):
             reused = first_x0 if index == 0 else None
             x0 = self.predict_x0(x_t, timestep, condition, guidance_scale) if reused is None else reused
+            if hold is not None:
+                x0 = hold(x0, index, len(timesteps))
             x_t = self.step(x_t, x0, timesteps, index, generator)
             if on_step is not None:
                 on_step()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -94,7 +93,7 @@ class BaselineRefiner:
             frames = torch.cat(list(sliding(resized(clip.frames, chosen), window, plan.overlap_for(window), refine)))
         receipt: dict[str, Any] = {
             **planned(plan),
-            "baseline": {"method": self.method, "cutoff": self.cutoff, "calibration": asdict(self.calibration)},
+            "baseline": {"method": self.method, "cutoff": self.cutoff, "calibration": self.calibration.described()},
             "windows": windows,
             "evaluations": {"denoising": self.adapter.evaluations - evaluations},
             "seconds": {"total": round(time.perf_counter() - start, 4)},

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..adapters.base import RefinerAdapter, Timesteps
+from ..holding import Hold
 from .windows import window_starts, window_weights
 
 __all__ = ["LatentWindows"]
@@ -66,11 +67,13 @@ class LatentWindows:
         guidance_scale: float | None = None,
         generator: torch.Generator | None = None,
         first_x0: Tensor | None = None,
+        hold: Hold | None = None,
     ) -> Tensor:
         """Latents of the refined clip `(1, C, count, H, W)`; arguments as the adapter's own hook, for a whole clip."""
         if self.adapter.owns_trajectory:
 
             def finish(part: slice) -> Tensor:
+                held = {} if hold is None else {"hold": hold.part(part)}
                 return self.adapter.denoise(
                     x_t[:, :, part].contiguous(),
                     timesteps,
@@ -79,6 +82,7 @@ class LatentWindows:
                     generator=generator,
                     first_x0=None if first_x0 is None else first_x0[:, :, part].contiguous(),
                     on_step=self._on_window,
+                    **held,
                 )
 
             return self._blended(x_t, finish)
@@ -89,6 +93,8 @@ class LatentWindows:
                     self._on_window()
             else:
                 x0 = self.predict_x0(x_t, timestep, condition, guidance_scale)
+            if hold is not None:
+                x0 = hold(x0, index, len(timesteps))
             x_t = self.adapter.step(x_t, x0, timesteps, index, generator)
         return x_t
 

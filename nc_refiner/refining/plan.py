@@ -39,6 +39,8 @@ class RefinePlan:
         self.strength = needs.default_strength if strength is None else strength
         if settings.window is not None and needs.max_frames is not None and settings.window > needs.max_frames:
             raise ValueError(f"window is {settings.window} frames; {adapter.name} takes at most {needs.max_frames}")
+        if calibration.hold and not is_identity(calibration) and not adapter.can_hold:
+            raise ValueError(f"hold is {calibration.hold:g}, but {adapter.name} cannot: its denoise takes no `hold`")
         self.notes = self._cannot_follow()
 
     def _cannot_follow(self) -> list[str]:
@@ -51,6 +53,8 @@ class RefinePlan:
         scales = (settings.guidance_scale, self.calibration.guidance_scale)
         if not needs.guidance and any(scale is not None for scale in scales):
             found.append(f"guidance scale ignored: {name} has no guidance")
+        if self.calibration.cutoff_time is not None and needs.max_frames == 1:
+            found.append(f"cutoff_time ignored: {name} refines frame by frame")
         return found
 
     @cached_property

@@ -30,7 +30,7 @@ class Receipt(TypedDict, total=False):
     Attributes:
         versions: of what a result may depend on.
         adapter: `name`, `device`, and what the adapter's `describe` says.
-        calibration: fields of `NoiseCalibration`; absent where a baseline was run.
+        calibration: fields of `NoiseCalibration`, a mask by digest or name; absent where a baseline was run.
         baseline: `method`, `cutoff`, `calibration`; present where a baseline was run.
         settings: fields of `RefineSettings`, `strength` as it was run.
         num_inference_steps, timesteps: of the schedule, and those that were run.
@@ -68,7 +68,7 @@ def planned(plan: RefinePlan) -> Receipt:
     return {
         "versions": versions(),
         "adapter": {"name": adapter.name, "device": str(adapter.device), **adapter.describe()},
-        "calibration": asdict(plan.calibration),
+        "calibration": plan.calibration.described(),
         "settings": {**asdict(plan.settings), "strength": plan.timesteps.strength, "start_timestep": None},
         "num_inference_steps": plan.timesteps.num_inference_steps,
         "timesteps": plan.timesteps.values.tolist(),

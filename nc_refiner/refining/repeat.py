@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..calibration import NoiseCalibration
+from ..masks import reopened
 from .receipt import Receipt, read_receipt
 from .settings import RefineSettings
 
@@ -48,7 +49,7 @@ def repeat(path: Path) -> RefineRequest:
         reading = receipt.get("reading", {})
         return RefineRequest(
             str(receipt["adapter"]["name"]),
-            NoiseCalibration(**receipt["calibration"]),
+            _calibration(receipt["calibration"]),
             RefineSettings(**settings),
             reading.get("max_frames"),
             reading.get("height"),
@@ -57,6 +58,11 @@ def repeat(path: Path) -> RefineRequest:
     except (TypeError, KeyError, AttributeError, ValueError) as error:
         reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
         raise ValueError(f"{path} is a receipt that cannot be repeated ({reason}); pass the options instead") from error
+
+
+def _calibration(described: Mapping[str, Any]) -> NoiseCalibration:
+    mask = described.get("mask")
+    return NoiseCalibration(**{**described, "mask": None if mask is None else reopened(mask)})
 
 
 def differences(before: Receipt, now: Receipt) -> list[str]:

@@ -14,13 +14,15 @@ import torch
 from torch import Tensor
 
 from ..adapters.base import RefinerAdapter, Timesteps
-from ..calibration import Calibrated, CalibrationTrace, NoiseCalibration, calibrate
+from ..calibration import Calibrated, CalibrationTrace, NoiseCalibration, calibrate, is_identity
+from ..holding import Hold
 from .fit import Fit, fit
 from .latent_windows import LatentWindows
 from .plan import RefinePlan
 from .receipt import Receipt, peak_memory_bytes, planned
 from .resize import resized
 from .settings import RefineSettings
+from .weights import MaskWeights
 from .windows import frame_noise, seams, sliding, window_generator
 
 __all__ = ["RefineSettings", "Refinement", "finite", "refine_together"]
@@ -90,16 +92,25 @@ class Refinement:
             return finite(how.undo(self.adapter.decode(latents)), self.adapter.name)
 
     def _latents(
-        self, model: RefinerAdapter | LatentWindows, held: list[Tensor], generator: torch.Generator, first: int
+        self,
+        model: RefinerAdapter | LatentWindows,
+        held: list[Tensor],
+        generator: torch.Generator,
+        first: int,
+        weights: Tensor | None,
     ) -> Tensor:
         """The refined latents of the frames from number `first` on; `held` gives up the reference they start from."""
-        calibrated = self._calibrated(model, held.pop(), first)
-        return self._denoised(model, calibrated, generator)
+        calibrated, hold = self._calibrated(model, held.pop(), first, weights)
+        return self._denoised(model, calibrated, generator, hold)
 
-    def _calibrated(self, model: RefinerAdapter | LatentWindows, reference: Tensor, first: int) -> Calibrated:
+    def _calibrated(
+        self, model: RefinerAdapter | LatentWindows, reference: Tensor, first: int, weights: Tensor | None
+    ) -> tuple[Calibrated, Hold | None]:
         own = self.calibration.guidance_scale
         scale = self.settings.guidance_scale if own is None else own
         level = self.adapter.noise_level(self.timesteps.first)
+        weights = None if weights is None else weights.to(reference.device)
+        hold = Hold.of(reference, self.calibration, weights)
 
         def predict(latents: Tensor) -> Tensor:
             x0 = model.predict_x0(latents, self.timesteps.first, self._condition, scale)
@@ -113,14 +124,20 @@ class Refinement:
                 x_t = level.add_noise(reference, noise.to(reference.dtype))
                 del noise
             with self._timed("calibrate"), self._counted("calibration"):
-                calibrated = calibrate(x_t, reference, level, predict, self.calibration)
+                calibrated = calibrate(x_t, reference, level, predict, self.calibration, weights)
         self._losses.append(calibrated.trace.content_loss)
-        return calibrated
+        return calibrated, hold
 
     def _denoised(
-        self, model: RefinerAdapter | LatentWindows, calibrated: Calibrated, generator: torch.Generator
+        self,
+        model: RefinerAdapter | LatentWindows,
+        calibrated: Calibrated,
+        generator: torch.Generator,
+        hold: Hold | None,
     ) -> Tensor:
-        told = {} if isinstance(model, LatentWindows) else {"on_step": lambda: self.on_step("denoise")}
+        told: dict[str, Any] = {} if hold is None else {"hold": hold}
+        if not isinstance(model, LatentWindows):
+            told["on_step"] = lambda: self.on_step("denoise")
         with torch.no_grad(), self._timed("denoise"), self._counted("denoising"):
             return model.denoise(
                 calibrated.x_t,
@@ -201,6 +218,9 @@ class _Together:
         frames = (resized(frame, self.settings) for frame in frames)
         window = self.plan.window_for(count)
         overlap = self.plan.overlap_for(window)
+        self._masks = MaskWeights([run.calibration for run in self.runs], self.adapter.requirements, count)
+        for note in self._masks.notes:
+            self._note(note)
         if count is not None and count <= window:
             yield from sliding(frames, window, overlap, self._window)
             return
@@ -215,6 +235,9 @@ class _Together:
             yield from self._whole(stream, window, overlap)
         else:
             self._note(f"{shared}, calibrated one by one and faded in pixels: {obstacle}")
+            for run in self.runs:
+                if run.calibration.cutoff_time is not None and not is_identity(run.calibration):
+                    run._note("cutoff_time filters each window by itself")
             yield from sliding(stream, window, overlap, self._window)
 
     def _note(self, text: str) -> None:
@@ -250,11 +273,13 @@ class _Together:
     def _window(self, frames: Tensor, first: int) -> Tensor:
         generator = window_generator(self.settings.seed, first)
         reference, how = self._encoded(frames, generator)
+        weights = self._masks.of(frames, first, how, reference)
         state, held, done = generator.get_state(), [reference], []
         del reference
         for left, run in zip(reversed(range(len(self.runs))), self.runs, strict=True):
             generator.set_state(state)
-            latents = run._latents(self.adapter, held if not left else held[:], generator, first)
+            given = held if not left else held[:]
+            latents = run._latents(self.adapter, given, generator, first, weights.get(run.calibration.mask))
             loss = list(run._losses[-1])
             run.windows.append({"first": first, "frames": len(frames), "content_loss": loss})
             done.append(run._decoded(latents, how))
@@ -274,16 +299,18 @@ class _Together:
                     "with requirements.latent_windows must make one of each"
                 )
             fits.append(how)
+            self._masks.keep(block, first, how, latents)
             return latents[0].transpose(0, 1)
 
         held = [torch.cat(list(sliding(stream, window, 0, encode))).transpose(0, 1)[None]]
-        count, state = held[0].shape[2], generator.get_state()
+        count, state, weights = held[0].shape[2], generator.get_state(), self._masks.whole()
         with tempfile.TemporaryDirectory(prefix="nc_refiner-") as folder:
             found: list[Tensor] = []
             for left, run in zip(reversed(range(len(self.runs))), self.runs, strict=True):
                 generator.set_state(state)
                 pieces = LatentWindows(self.adapter, count, window, overlap, lambda run=run: run.on_step(run._stage))  # type: ignore[misc]
-                latents = run._latents(pieces, held if not left else held[:], generator, 0)
+                given = held if not left else held[:]
+                latents = run._latents(pieces, given, generator, 0, weights.get(run.calibration.mask))
                 run.windows += [{"first": start, "frames": window} for start in pieces.starts]
                 # The next run needs the room: what is finished waits on disk for its turn to be decoded.
                 found.append(_on_disk(latents, Path(folder) / str(left)) if left else latents)

@@ -107,6 +107,7 @@ class SharedEncode(RefinerAdapter):
         generator: torch.Generator | None = None,
         first_x0: Tensor | None = None,
         on_step: Callable[[], None] | None = None,
+        **more: Any,
     ) -> Tensor:
         if self._reference is not None:
             start = _Start(x_t.clone(), timesteps.first, condition, guidance_scale, self._reference)
@@ -119,7 +120,12 @@ class SharedEncode(RefinerAdapter):
             generator=generator,
             first_x0=first_x0,
             on_step=on_step,
+            **more,
         )
+
+    @property
+    def can_hold(self) -> bool:
+        return self.inner.can_hold
 
     def decode(self, latents: Tensor) -> Tensor:
         return self.inner.decode(latents)
