@@ -147,6 +147,7 @@ setup(
         "nc_refiner.cascade.starts": ["*.yaml"],
         "nc_refiner.app": ["templates/*"],
         "nc_refiner.pages": ["parts/*"],
+        "nc_refiner.refining.keeping": ["*.json"],
         "nc_refiner.evaluation": ["templates/*"],
         "nc_refiner.experiment.store.migrations": ["script.py.mako", "versions/*.py"],
         "nc_refiner.experiment.reports": ["templates/*"],

@@ -28,6 +28,7 @@ from .options import PlainCommand, PlainGroup, option
 from .refine import refine
 from .refiners import refiners
 from .sweep import sweep
+from .tune import tune
 
 __all__ = ["app", "main"]
 
@@ -69,7 +70,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for _command in (refine, cascade, init, evaluate, sweep, doctor, refiners):
+for _command in (refine, cascade, init, evaluate, sweep, tune, doctor, refiners):
     app.command(cls=PlainCommand)(_guarded(_command))
 app.command("app", cls=PlainCommand)(_guarded(try_it))
 app.add_typer(ab)

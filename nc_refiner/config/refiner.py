@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import fields
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic.fields import FieldInfo
 
 from ..adapters.registry import available, parameters
 from ..naming import unknown_name
+from ..refining.fidelity import TARGETS, Fidelity
 from ..refining.settings import RefineSettings
 from .document import ConfigError, Document, read_document
 from .options import Options, StageOptions
@@ -51,6 +52,24 @@ class Backbone(BaseModel):
     def options(self) -> dict[str, Any]:
         """The adapter's options."""
         return dict(self.__pydantic_extra__ or {})
+
+
+KEEP_SCHEMA = {
+    "anyOf": [
+        {"type": "string"},
+        {
+            "type": "object",
+            "properties": {name: {"type": "number", "exclusiveMinimum": 0} for name in TARGETS}
+            | {"lpips_weights": {"type": "string"}},
+            "additionalProperties": False,
+        },
+    ]
+}
+
+
+def _kept(value: Any) -> Any:
+    """A target as text, whichever way it was written."""
+    return value if value is None else str(Fidelity.of(value))
 
 
 def _sides(value: Any) -> Any:
@@ -131,6 +150,17 @@ class RefinerDescription(SDEditDescription):
     tolerance: Annotated[float, Field(gt=0)] | None = Field(
         None, description="Stop calibrating once the content loss is below this."
     )
+
+    keep: Annotated[str, BeforeValidator(_kept), WithJsonSchema(KEEP_SCHEMA)] | None = Field(
+        None, description="Target instead of settings: ssim=0.9; strength and cutoff are chosen, strength is the most."
+    )
+    tuning: str | None = Field(None, description="File of `nc-refiner tune`, which makes keep quicker.")
+
+    @model_validator(mode="after")
+    def _tuning_of_keep(self) -> RefinerDescription:
+        if self.tuning is not None and self.keep is None:
+            raise ValueError("tuning goes with keep: it says how far refinements of this host go")
+        return self
 
     def calibration(self, default_cutoff: float = 1.0) -> NoiseCalibration:
         """How the noise is calibrated; `default_cutoff` is the adapter's, for where none is named."""

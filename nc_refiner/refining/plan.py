@@ -89,4 +89,6 @@ class RefinePlan:
         stride = max(1, window - self.overlap_for(window))
         count = 1 if frames <= window else 1 + math.ceil((frames - window) / stride)
         calibrating = 0 if is_identity(self.calibration) else self.calibration.iterations
-        return count * (self.adapter.count_steps(self.num_inference_steps, self.strength) + calibrating)
+        steps = self.adapter.count_steps(self.num_inference_steps, self.strength) + calibrating
+        # A target takes up to three runs of the first window.
+        return steps * (count + (3 if self.settings.keep is not None else 0))

@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from ..adapters.base import RefinerAdapter, Timesteps
 from ..calibration import Calibrated, CalibrationTrace, NoiseCalibration, calibrate, is_identity
 from ..holding import Hold
 from .fit import Fit, fit
+from .keeping.choosing import Chosen, choose
 from .latent_windows import LatentWindows
 from .plan import RefinePlan
 from .receipt import Receipt, peak_memory_bytes, planned
@@ -45,17 +47,36 @@ class Refinement:
         settings: RefineSettings,
         on_step: Callable[[str], None] | None = None,
     ):
-        self.plan = RefinePlan(adapter, calibration, settings)
-        self.adapter, self.calibration, self.settings = adapter, calibration, settings
+        self.adapter = adapter
         self.on_step = on_step or (lambda stage: None)
+        self._asked(calibration, settings)
         self.notes = list(self.plan.notes)
         self.seconds: dict[str, float] = {}
         self.windows: list[dict[str, Any]] = []
         self.evaluations = {"calibration": 0, "denoising": 0}
-        self.timesteps: Timesteps = self.plan.timesteps
-        self._condition = self.plan.condition
+        self.kept: dict[str, Any] | None = None
         self._losses: list[tuple[float, ...]] = []
         self._stage = ""
+
+    def _asked(self, calibration: NoiseCalibration, settings: RefineSettings) -> None:
+        self.plan = RefinePlan(self.adapter, calibration, settings)
+        self.calibration, self.settings = calibration, settings
+        self.timesteps: Timesteps = self.plan.timesteps
+        self._condition = self.plan.condition
+
+    def settle(self, settings: RefineSettings, cutoff: float, record: dict[str, Any]) -> None:
+        """Run at what `keep` chose from here on; `record` of the choice goes into the receipt."""
+        cutoff = self.calibration.cutoff if is_identity(self.calibration) else cutoff
+        settings = replace(settings, size=self.settings.size, scale=self.settings.scale)
+        self._asked(replace(self.calibration, cutoff=cutoff), settings)
+        self.kept = record
+
+    def adopt(self, run: Refinement) -> None:
+        """Take over what `run` did, which was this very run."""
+        self.windows, self._losses, self.seconds = run.windows, run._losses, run.seconds
+        self.evaluations = run.evaluations
+        for note in run.notes:
+            self._note(note)
 
     def window_for(self, frames: int | None) -> int:
         """As `RefinePlan.window_for`."""
@@ -172,6 +193,7 @@ class Refinement:
             "seconds": {stage: round(value, 4) for stage, value in self.seconds.items()},
             "peak_memory_bytes": peak_memory_bytes(self.adapter.device),
             "degradations": list(self.notes),
+            **({"keep": self.kept} if self.kept is not None else {}),
         }
 
 
@@ -215,9 +237,50 @@ class _Together:
         self.adapter, self.plan, self.settings = self.lead.adapter, self.lead.plan, self.lead.settings
 
     def run(self, frames: Iterable[Tensor], count: int | None) -> Iterator[Tensor]:
-        frames = (resized(frame, self.settings) for frame in frames)
+        asked = self.settings
+        frames = (resized(frame, asked) for frame in frames)
         window = self.plan.window_for(count)
         overlap = self.plan.overlap_for(window)
+        if self.settings.keep is not None:
+            head = list(islice(frames, window))
+            yield from self._keeping(head, chain(head, frames), window, overlap, count)
+        else:
+            yield from self._run(frames, window, overlap, count)
+
+    def _keeping(
+        self, head: list[Tensor], stream: Iterable[Tensor], window: int, overlap: int, count: int | None
+    ) -> Iterator[Tensor]:
+        """Choose on the first window, then run everything at what was chosen; one window is not run again."""
+        chosen = self._chosen(torch.stack(head))
+        self.settings, self.plan = self.lead.settings, self.lead.plan
+        if count is None or count > len(head):
+            self._note(f"keep was checked on the first {len(head)} frames; the rest runs at the settings found there")
+            yield from self._run(stream, window, overlap, count)
+            return
+        plain = [run for run in self.runs if is_identity(run.calibration)]
+        blocks = torch.cat(list(_Together(plain)._run(stream, window, overlap, count))) if plain else None
+        outputs = iter(() if blocks is None else blocks.tensor_split(len(plain), dim=1))
+        for run in self.runs:
+            if run not in plain:
+                run.adopt(chosen.run)
+        yield torch.cat([next(outputs) if run in plain else chosen.frames for run in self.runs], dim=1)
+
+    def _chosen(self, frames: Tensor) -> Chosen[Refinement]:
+        calibrated = [run.calibration for run in self.runs if not is_identity(run.calibration)]
+        if not calibrated or any(one != calibrated[0] for one in calibrated):
+            raise ValueError("keep needs calibration: iterations of at least 1 and a cutoff above 0")
+
+        def make(calibration: NoiseCalibration, settings: RefineSettings) -> Refinement:
+            return Refinement(self.adapter, calibration, settings, self.lead.on_step)
+
+        chosen = choose(self.adapter, self.settings, calibrated[0], frames, make)
+        for run in self.runs:
+            run.settle(chosen.rung.settings, chosen.rung.calibration.cutoff, chosen.record)
+            for note in chosen.notes:
+                run._note(note)
+        return chosen
+
+    def _run(self, frames: Iterable[Tensor], window: int, overlap: int, count: int | None) -> Iterator[Tensor]:
         self._masks = MaskWeights([run.calibration for run in self.runs], self.adapter.requirements, count)
         for note in self._masks.notes:
             self._note(note)

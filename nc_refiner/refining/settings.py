@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from .fidelity import Fidelity
+
 __all__ = ["RefineSettings"]
 
 
@@ -26,6 +28,9 @@ class RefineSettings:
             one at 0, stream through and are faded in pixels.
         size: height and width in pixels to refine at, 1 to 16384 each; None keeps the input's.
         scale: the same as a factor of the input's size, above 0, at most 8; not both.
+        keep: how near to the input the output must stay, a `Fidelity` or what `Fidelity.of` takes. Strength and ν are
+            then chosen: the strongest refinement that holds it; `strength` is the highest allowed.
+        tuning: file that `nc-refiner tune` made for this host; None starts from the one that ships.
 
     Raises:
         ValueError: out of range, both `strength` and `start_timestep`, or both `size` and `scale`.
@@ -43,8 +48,14 @@ class RefineSettings:
     max_latents_gib: float = 0.5
     size: tuple[int, int] | None = None
     scale: float | None = None
+    keep: Fidelity | None = None
+    tuning: str | None = None
 
     def __post_init__(self) -> None:
+        if self.keep is not None:
+            object.__setattr__(self, "keep", Fidelity.of(self.keep))
+        elif self.tuning is not None:
+            raise ValueError("tuning goes with keep: it says how far refinements of this host go")
         if self.strength is not None and self.start_timestep is not None:
             raise ValueError("strength and start_timestep say the same thing; give only one of them")
         if self.strength is not None and not 0 < self.strength <= 1:
