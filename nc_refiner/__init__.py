@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .clip import VideoClip
     from .noise_level import NoiseLevel
     from .refiner import CalibratedRefiner, RefinedClip
+    from .refining.fidelity import Fidelity
     from .refining.settings import RefineSettings
     from .wrapping import calibrated, unwrap, wrap
 
@@ -24,6 +25,7 @@ _HOMES = {
     "Calibrated": "calibration",
     "CalibratedRefiner": "refiner",
     "CalibrationTrace": "calibration",
+    "Fidelity": "refining.fidelity",
     "NoiseCalibration": "calibration",
     "NoiseLevel": "noise_level",
     "RefineSettings": "refining.settings",
@@ -40,6 +42,7 @@ __all__ = [
     "Calibrated",
     "CalibratedRefiner",
     "CalibrationTrace",
+    "Fidelity",
     "NoiseCalibration",
     "NoiseLevel",
     "RefineSettings",

@@ -26,6 +26,11 @@ def _settings(
     ours = {field.name for field in fields(NoiseCalibration)}
     allowed = sorted(ours | set(host.options))
     for name in options:
+        if name in ("keep", "tuning"):
+            raise TypeError(
+                f"{name} runs a clip several times, which a pipeline's call cannot; use "
+                "CalibratedRefiner.from_pipe(pipe)(clip, keep=…)"
+            )
         if name not in allowed:
             hint = did_you_mean(name, allowed, before="; ")
             raise TypeError(f"unknown option {name!r}; allowed: {', '.join(allowed)}{hint}")

@@ -74,6 +74,8 @@ class BaselineRefiner:
         """
         settings.setdefault("prompt", clip.prompt)
         chosen = RefineSettings(seed=seed, **settings)
+        if chosen.keep is not None:
+            raise ValueError("a baseline takes no target (keep): it is run at the settings it is given")
         plan = RefinePlan(self.adapter, NoiseCalibration(iterations=0), chosen)
         windows: list[dict[str, Any]] = []
         evaluations, start = self.adapter.evaluations, time.perf_counter()

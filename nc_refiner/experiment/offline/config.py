@@ -269,8 +269,9 @@ class PlanBase(_Strict):
         return not self.described.keys() <= {"num_inference_steps", "guidance_scale"}
 
 
-# What a sweep varies has a list of its own: strengths stand for start timesteps too.
-DESCRIBED = changes(RefinerDescription, "backbone", "iterations", "cutoff", "strength", "start_timestep")
+# What a sweep varies has a list of its own: strengths stand for start timesteps too. A target would choose them itself.
+VARIED = ("iterations", "cutoff", "strength", "start_timestep", "keep", "tuning")
+DESCRIBED = changes(RefinerDescription, "backbone", *VARIED)
 SweepPlan: Any = create_model(
     "SweepPlan", __base__=PlanBase, __doc__=PlanBase.__doc__, __module__=__name__, **DESCRIBED
 )

@@ -89,12 +89,12 @@ class Search:
                 low = max(low, one.height)
             else:
                 high = min(high, one.height)
-        if low >= high:
-            return low
-        ends = low, high
+        bounds = {one.height for one in self.tried}
+        if low >= high or self._expected(low) >= wanted:
+            return low if low not in bounds else (low + high) / 2
+        if self._expected(high) < wanted:
+            return high if high not in bounds else (low + high) / 2
         for _ in range(40):
             middle = (low + high) / 2
             low, high = (middle, high) if self._expected(middle) < wanted else (low, middle)
-        found = (low + high) / 2
-        # Nothing between two runs that enclose the target is as good as one of their ends.
-        return found if len(self.tried) < 2 or min(found - ends[0], ends[1] - found) >= CLOSE else sum(ends) / 2
+        return (low + high) / 2
