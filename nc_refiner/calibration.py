@@ -27,6 +27,10 @@ __all__ = [
 ]
 
 
+LEAST_SIGNAL = 1e-6
+"""α below which the start holds nothing of the input."""
+
+
 @dataclass(frozen=True)
 class CalibrationTrace:
     """`content_loss`: ‖L_ν(x̂₀ − x_r)‖ / ‖x_r‖ at every prediction made, averaged over the batch."""
@@ -83,7 +87,7 @@ def calibration_steps(
     correction = Correction(config, x_t.shape, weights)
     if correction.empty:
         return Calibrated(x_t, CalibrationTrace())
-    if level.alpha < 1e-6:
+    if level.alpha < LEAST_SIGNAL:
         warnings.warn("alpha is 0 at this timestep: calibration can do nothing; use a lower strength", stacklevel=2)
         return Calibrated(x_t, CalibrationTrace())
     wide = torch.float64 if x_t.dtype == torch.float64 else torch.float32

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .calibration import NoiseCalibration, is_identity
+from .calibration import LEAST_SIGNAL, NoiseCalibration, is_identity
 from .correction import Correction
+from .noise_level import NoiseLevel
 
 __all__ = ["Hold", "pull"]
 
@@ -36,9 +37,11 @@ class Hold:
         self._correction = Correction(config, reference.shape, weights)
 
     @classmethod
-    def of(cls, reference: Tensor, config: NoiseCalibration, weights: Tensor | None = None) -> Hold | None:
-        """None where nothing would be held."""
-        if config.hold == 0 or is_identity(config):
+    def of(
+        cls, reference: Tensor, level: NoiseLevel, config: NoiseCalibration, weights: Tensor | None = None
+    ) -> Hold | None:
+        """None where nothing is held; so too where nothing can be calibrated, at α = 0 of `level`, where it starts."""
+        if config.hold == 0 or is_identity(config) or level.alpha < LEAST_SIGNAL:
             return None
         found = cls(reference, config, weights)
         return None if found._correction.empty else found

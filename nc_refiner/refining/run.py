@@ -131,7 +131,7 @@ class Refinement:
         scale = self.settings.guidance_scale if own is None else own
         level = self.adapter.noise_level(self.timesteps.first)
         weights = None if weights is None else weights.to(reference.device)
-        hold = Hold.of(reference, self.calibration, weights)
+        hold = Hold.of(reference, level, self.calibration, weights)
 
         def predict(latents: Tensor) -> Tensor:
             x0 = model.predict_x0(latents, self.timesteps.first, self._condition, scale)

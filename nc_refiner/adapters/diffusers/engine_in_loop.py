@@ -27,8 +27,8 @@ _CALLBACK = "callback_on_step_end"
 class _InLoop:
     """The hooks of one in-loop call, and the little state they share."""
 
-    def __init__(self, pipe: Any, config: NoiseCalibration):
-        self.pipe, self.session = pipe, Session(pipe, config)
+    def __init__(self, pipe: Any, config: NoiseCalibration, arguments: dict[str, Any]):
+        self.pipe, self.session = pipe, Session(pipe, config, arguments)
         self.wanted = config.iterations - (1 if config.reuse_prediction else 0)
         self.extra: int | None = None
         """Extra steps in the pipeline's list; None until it asks for its timesteps: only then are steps ours."""
@@ -92,8 +92,8 @@ class _InLoop:
             self.session.check_worth_it(noising)
         return noising.x_t
 
-    def _really(self, step: Callable[[], Any]) -> Any:
-        answer = step()
+    def _really(self, call: StepCall) -> Any:
+        answer = self.session.step(call, self.length)
         self.real_steps += 1
         if self.progress is not None and (self.real_steps % self.order == 0 or self.real_steps == self.length):
             self.progress.tick()
@@ -101,7 +101,7 @@ class _InLoop:
 
     def on_step(self, call: StepCall) -> Any:
         if self.finished:
-            return self._really(call.really)
+            return self._really(call)
         if self.extra is None:
             raise InLoopImpossible("the pipeline never asked for its timesteps through get_timesteps")
         self.steps_seen += 1
@@ -113,17 +113,17 @@ class _InLoop:
             if self.extra:
                 raise
             self.finished = True
-            return self._really(call.really)
+            return self._really(call)
         if not arrived:
             raise InLoopImpossible("the pipeline changes the latents between its steps")
         if self.steps_seen > self.session.config.iterations:
             self.finished = True
-            return self._really(call.really)
+            return self._really(call)
         ahead = self.session.advance(call)
         output = ahead.output
         if output is not None:
             self.finished = True
-            return self._really(lambda: call.really_from(ahead.latents, output))
+            return self._really(call.moved(ahead.latents, output))
         if self.progress is not None:
             self.progress.predicted()
         return call.answer(self.session.expect(ahead.latents, call.sample.dtype))
@@ -164,7 +164,7 @@ def run_in_loop(
     original = getattr(pipe, "get_timesteps", None)
     if original is None:
         raise InLoopImpossible("the pipeline has no get_timesteps")
-    loop = _InLoop(pipe, config)
+    loop = _InLoop(pipe, config, arguments)
     users = arguments.get(_CALLBACK)
     if users is not None:
         arguments = {**arguments, _CALLBACK: loop.callback(users)}

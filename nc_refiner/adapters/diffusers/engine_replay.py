@@ -49,7 +49,7 @@ class _Pass:
 
     def on_step(self, call: StepCall) -> Any:
         if self.finished:
-            return call.really()
+            return self.session.step(call)
         if not self.session.arrives(call.sample):
             raise NotSDEdit(
                 f"{type(self.session.pipe).__name__} does not repeat itself: the latents given to it at add_noise are "
@@ -58,11 +58,11 @@ class _Pass:
             )
         if self.calibrated:
             self._last()
-            return call.really()
+            return self.session.step(call)
         ahead = self.session.advance(call)
         if ahead.output is not None:
             self._last()
-            return call.really_from(ahead.latents, ahead.output)
+            return self.session.step(call.moved(ahead.latents, ahead.output))
         self.session.expect(ahead.latents, call.sample.dtype)
         if self.progress is not None:
             self.progress.predicted()
@@ -98,7 +98,7 @@ def run_replay(
         NothingToCalibrate: the low band is empty or α is 0; before any evaluation, the generators have then moved.
         NotSDEdit: see `Session.arrives`.
     """
-    session, memo = Session(pipe, config), EncoderMemo()
+    session, memo = Session(pipe, config, arguments), EncoderMemo()
     rewind = rewinder(arguments.values())
     progress = None
     if hasattr(pipe, "progress_bar"):

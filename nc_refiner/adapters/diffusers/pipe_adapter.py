@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...holding import Hold
 from ...noise_level import NoiseLevel
 from ..base import RefinerAdapter, Timesteps
 from ..runtime import taking_turns
@@ -17,6 +18,7 @@ from .coefficients import Noising
 from .errors import LeavePass, NotSDEdit
 from .estimates import estimate_x0, implying_output
 from .hand_noised import is_hand_noised
+from .held import check_can_hold, stepped_from
 from .layout import Layout
 from .memo import EncoderMemo
 from .passes import network_hooked, run_pass
@@ -166,21 +168,29 @@ class PipelineAdapter(RefinerAdapter):
         generator: torch.Generator | None = None,
         first_x0: Tensor | None = None,
         on_step: Callable[[], None] | None = None,
+        hold: Hold | None = None,
     ) -> Tensor:
         """The pipeline's own call from `x_t` to its end; what it decodes is kept for `decode`.
 
         With `first_x0` the network's answers in the last `predict_x0` stand in for those of the first step.
+
+        Raises:
+            NotSDEdit: `hold`, with a scheduler that cannot.
         """
+        if hold is not None:
+            check_can_hold(self.pipe.scheduler)
         layouts: list[Layout] = []
         last: list[Tensor] = []
+        made = 0
 
         def step(recorder: Recorder, call: StepCall) -> Any:
-            if layouts:
-                answer = call.really()
-            else:
+            nonlocal made
+            if not layouts:
                 noising, _, layout = recorder.locate(call.sample)
                 layouts.append(layout)
-                answer = call.really() if first_x0 is None else self._from_estimate(call, layout, noising, first_x0)
+                call = call if first_x0 is None else self._from_estimate(call, layout, noising, first_x0)
+            answer = call.really() if hold is None else self._held(call, layouts[0], hold, made, len(timesteps))
+            made += 1
             last[:] = [answer[0]]
             if on_step is not None:
                 on_step()
@@ -194,10 +204,18 @@ class PipelineAdapter(RefinerAdapter):
         self._clip.decoded = (latents, pixels(result[0], self._clip.count))
         return latents
 
-    def _from_estimate(self, call: StepCall, layout: Layout, noising: Noising, first_x0: Tensor) -> Any:
+    def _held(self, call: StepCall, layout: Layout, hold: Hold, step: int, steps: int) -> Any:
+        def held(x0: Tensor) -> Tensor:
+            found = self._known_axes.to_contract(layout.to_noised(x0))
+            changed = hold(found, step, steps)
+            return x0 if changed is found else layout.to_sample(self._known_axes.to_host(changed))
+
+        return stepped_from(self.pipe.scheduler, call, held)
+
+    def _from_estimate(self, call: StepCall, layout: Layout, noising: Noising, first_x0: Tensor) -> StepCall:
         x0 = layout.to_sample(self._known_axes.to_host(first_x0))
         output = implying_output(self.pipe.scheduler, call.output, call.sample, x0, noising.level)
-        return call.really_from(call.sample, output)
+        return call.moved(call.sample, output)
 
     def decode(self, latents: Tensor) -> Tensor:
         """The frames `denoise` made of these latents; other latents go through a call of one step (one guided

@@ -13,11 +13,14 @@ import torch
 from torch import Tensor
 
 from ...calibration import Calibrated, CalibrationTrace, NoiseCalibration, calibration_steps
+from ...holding import Hold
 from ..runtime import replaced
 from .coefficients import Noising, noising_hooked
+from .core_layout import AS_IT_IS, CoreLayout, core_layout, mask_weights, shown_frames
 from .errors import NothingToCalibrate, NotSDEdit
 from .estimates import carried_output, estimate_x0
 from .hand_noised import hand_noising_hooked
+from .held import check_can_hold, stepped_from, steps_left
 from .layout import Layout, PackCall, find_layout
 from .steps import StepCall
 
@@ -53,6 +56,8 @@ class _Started:
     noising: Noising
     index: int
     layout: Layout
+    core: CoreLayout
+    hold: Hold | None
     steps: Generator[Tensor, Tensor, Calibrated]
 
 
@@ -128,11 +133,19 @@ class Session(Recorder):
     Args:
         pipe: the pipeline; nothing on it is changed here but by `recording`, inside its block.
         config: how to calibrate.
+        arguments: of the call, for the frames in them.
+
+    Raises:
+        NotSDEdit: `config` holds and the scheduler cannot.
     """
 
-    def __init__(self, pipe: Any, config: NoiseCalibration):
+    def __init__(self, pipe: Any, config: NoiseCalibration, arguments: dict[str, Any]):
         super().__init__(pipe)
-        self.config = config
+        if config.hold:
+            check_can_hold(pipe.scheduler)
+        self.config, self._arguments = config, arguments
+        self._weights: Tensor | None = None
+        self._real_steps = self._total = 0
         self.trace = CalibrationTrace()
         self.expected: Tensor | None = None
         """The latents the pipeline must bring to its first step next; None before it has been there."""
@@ -156,7 +169,7 @@ class Session(Recorder):
         if noising.x_t.ndim < 4 or noising.x_t.shape != noising.reference.shape:
             return
         try:
-            next(calibration_steps(noising.x_t, noising.reference, noising.level, self.config))
+            next(self._steps(noising, noising.x_t, self._core(noising)))
         except StopIteration as stop:
             raise NothingToCalibrate from stop
 
@@ -171,14 +184,53 @@ class Session(Recorder):
         if self._started is not None:
             return self.expected is not None and torch.equal(sample, self.expected)
         noising, index, layout = self.locate(sample)
-        steps = calibration_steps(layout.to_noised(sample), noising.reference, noising.level, self.config)
-        self._started = _Started(noising, index, layout, steps)
+        core = self._core(noising)
+        steps = self._steps(noising, layout.to_noised(sample), core)
+        hold = Hold.of(core.to_core(noising.reference), noising.level, self.config, self._weights)
+        self._started = _Started(noising, index, layout, core, hold, steps)
         self.noisings, self._packs = [], []  # no latents are kept longer than needed
         try:
             next(steps)
         except StopIteration as stop:
             raise NothingToCalibrate from stop
         return True
+
+    def _core(self, noising: Noising) -> CoreLayout:
+        """How the latents lie; finds the mask's weights, once."""
+        if not self.config.needs_axes:
+            return AS_IT_IS
+        frames = shown_frames(self.pipe, self._arguments)
+        core = core_layout(self.pipe, noising.reference, None if frames is None else len(frames))
+        if self._weights is None:
+            self._weights = mask_weights(self.config, core.to_core(noising.reference), self.pipe, frames)
+        return core
+
+    def _steps(self, noising: Noising, x_t: Tensor, core: CoreLayout) -> Generator[Tensor, Tensor, Calibrated]:
+        latents, reference = core.to_core(x_t), core.to_core(noising.reference)
+        return calibration_steps(latents, reference, noising.level, self.config, self._weights)
+
+    def step(self, call: StepCall, steps: int | None = None) -> Any:
+        """Let the scheduler make a step of the denoising proper, the estimate held where `config` says so.
+
+        Args:
+            call: the step; they come in order.
+            steps: how many there are; None is as many as the scheduler has left, asked at the first.
+        """
+        hold = None if self._started is None else self._started.hold
+        if hold is None:
+            return call.really()
+        if self._real_steps == 0:
+            scheduler = self.pipe.scheduler
+            self._total = steps or steps_left(scheduler, call.arguments["timestep"])
+        layout, core, step = self.started.layout, self.started.core, self._real_steps
+        self._real_steps += 1
+
+        def held(x0: Tensor) -> Tensor:
+            found = core.to_core(layout.to_noised(x0))
+            changed = hold(found, step, self._total)
+            return x0 if changed is found else layout.to_sample(core.to_host(changed))
+
+        return stepped_from(self.pipe.scheduler, call, held)
 
     def expect(self, latents: Tensor, dtype: torch.dtype) -> Tensor:
         """From now on the pipeline must arrive at its first step with `latents`, which are returned in `dtype`."""
@@ -197,7 +249,7 @@ class Session(Recorder):
             NotSDEdit: the model's output does not fit the latents.
             ValueError: as `estimate_x0` and `calibration_steps`.
         """
-        layout, level, sample = self.started.layout, self.started.noising.level, call.sample
+        layout, core, level, sample = self.started.layout, self.started.core, self.started.noising.level, call.sample
         x0 = estimate_x0(self.pipe.scheduler, call.output, sample, level)
         if x0.shape != sample.shape:
             raise NotSDEdit(
@@ -205,14 +257,14 @@ class Session(Recorder):
                 f"{tuple(sample.shape)}, so no estimate of the clean input can be formed; use another scheduler"
             )
         try:
-            x_t = self.started.steps.send(layout.to_noised(x0))
+            x_t = core.to_host(self.started.steps.send(core.to_core(layout.to_noised(x0))))
         except StopIteration as stop:
             return self._finished(call, stop.value)
         return Advance(layout.to_sample(x_t), done=False)
 
     def _finished(self, call: StepCall, result: Calibrated) -> Advance:
         self.trace = result.trace
-        moved = self.started.layout.to_sample(result.x_t)
+        moved = self.started.layout.to_sample(self.started.core.to_host(result.x_t))
         if torch.equal(moved, call.sample):  # stopped early: this prediction belongs to these very latents
             return Advance(call.sample, done=True, output=call.output)
         if not self.config.reuse_prediction:

@@ -69,6 +69,7 @@ def requirements(pipe: Any, fixed: dict[str, Any], guided: bool) -> Requirements
         prompt="prompt" in parameters and not embedded,
         negative_prompt="negative_prompt" in parameters and not embedded,
         guidance=guided,
+        frame_factor=frame_multiple(pipe),
     )
 
 

@@ -68,7 +68,11 @@ class StepCall:
 
     def really_from(self, sample: Tensor, output: Tensor) -> Any:
         """Let the scheduler step from other latents, with another output (signed as `output`)."""
-        return self.step(**{**self.arguments, "sample": sample, "model_output": self._sign * output})
+        return self.moved(sample, output).really()
+
+    def moved(self, sample: Tensor, output: Tensor) -> StepCall:
+        """The same call from other latents, with another output (signed as `output`)."""
+        return StepCall(self.step, {**self.arguments, "sample": sample, "model_output": self._sign * output})
 
     def answer(self, latents: Tensor) -> Any:
         """What a pipeline may take for the scheduler's answer: `latents` as the previous sample."""

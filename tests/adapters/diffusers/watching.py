@@ -62,9 +62,9 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
         record.estimates.append(Estimate(copy.deepcopy(scheduler), None, output, sample, level, x0))
         return x0
 
-    def starting(x_t: Tensor, reference: Tensor, level: NoiseLevel, config: Any) -> Any:
+    def starting(x_t: Tensor, reference: Tensor, level: NoiseLevel, config: Any, weights: Any = None) -> Any:
         record.starts.append((x_t, reference, level))
-        return steps(x_t, reference, level, config)
+        return steps(x_t, reference, level, config, weights)
 
     def ending(self: Any, call: Any, result: Any) -> Any:
         record.ends.append(result.x_t)
