@@ -103,11 +103,11 @@ def calibration_steps(
         if config.tolerance is not None and losses[-1] < config.tolerance:
             implied = estimate.to(x_t.dtype)
             break
-        moved, excess = correction.settled(x_t.to(wide).sub(excess, alpha=level.alpha), excess, target, level)
-        x_t = moved.to(x_t.dtype)
+        excess = correction.step(excess, len(losses))
+        x_t = x_t.to(wide).sub(excess, alpha=level.alpha).to(x_t.dtype)
         implied = (estimate - excess).to(x_t.dtype) if config.reuse_prediction else None
         # Kept over the next prediction, they would be two latents more at the peak of memory.
-        del estimate, excess, moved
+        del estimate, excess
     return Calibrated(x_t, CalibrationTrace(tuple(losses)), implied if config.reuse_prediction else None)
 
 

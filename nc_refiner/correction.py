@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from .calibration_options import NoiseCalibration, Objective
 from .frequency import LowPass, TimeLowPass
-from .noise_level import NoiseLevel
 
-__all__ = ["Correction", "colour_safe"]
+__all__ = ["Correction"]
 
 
 class Correction:
@@ -68,29 +67,7 @@ class Correction:
             return kept * weights
         return self._outside(difference).lerp(kept, weights)
 
-    def settled(self, x_t: Tensor, excess: Tensor, reference: Tensor, level: NoiseLevel) -> tuple[Tensor, Tensor]:
-        """The updated `x_t` under the objective, and what was taken from the estimate on the whole."""
-        if self._objective == "paper":
-            return x_t, excess
-        moved = colour_safe(x_t, reference, level)
-        if self._weights is not None and self._outside is not None and self._outside.empty:
-            moved = x_t.lerp(moved, self._weights.to(x_t))  # outside the mask SDEdit's noise stays as it is
-        return moved, excess + (x_t - moved) / level.alpha
-
-
-def colour_safe(x_t: Tensor, reference: Tensor, level: NoiseLevel) -> Tensor:
-    """`x_t` with its noise renormalised: mean 0 and variance 1 in each channel of each sample, over space and time.
-
-    Calibration leaves a mean and a surplus of variance in the noise, which the model answers with false colours.
-
-    Args:
-        x_t, reference: latents `(B, C, …, H, W)`.
-        level: α and σ; without noise (σ = 0) `x_t` is returned.
-    """
-    if level.sigma == 0:
-        return x_t
-    noise = level.noise_in(x_t, reference)
-    axes = tuple(range(2, noise.ndim))
-    noise = noise - noise.mean(dim=axes, keepdim=True)
-    spread = noise.square().mean(dim=axes, keepdim=True).sqrt()
-    return level.add_noise(reference, noise / spread.clamp_min(torch.finfo(noise.dtype).tiny))
+    def step(self, excess: Tensor, iteration: int) -> Tensor:
+        """How much of `excess` the `iteration`-th update takes, 1 and up: all, or 1/√k of it where colours are to be
+        safe. The first updates mend the content; what later ones in full would add is contrast and clipped colours."""
+        return excess if self._objective == "paper" or iteration == 1 else excess / math.sqrt(iteration)

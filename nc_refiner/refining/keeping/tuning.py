@@ -95,7 +95,9 @@ def read_tuning(path: Path) -> Tuning:
         if data.pop("version") != VERSION:
             raise ValueError("of another version")
         lines = {
-            str(metric): tuple(Line(*(float(line[name]) for name in ("height", "intercept", "slope"))) for line in found)
+            str(metric): tuple(
+                Line(*(float(line[name]) for name in ("height", "intercept", "slope"))) for line in found
+            )
             for metric, found in data.pop("lines").items()
         }
         for found in lines.values():

@@ -1,0 +1,1 @@
+"""What goes beyond the paper, measured: variants of calibration, and targets."""

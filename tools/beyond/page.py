@@ -1,0 +1,180 @@
+"""docs/beyond.md from the rows: tables with intervals, and what they decide."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from statistics import fmean
+from typing import Any
+
+from nc_refiner.experiment.reports.markdown import metric_label, shown
+from nc_refiner.experiment.statistics.fixed_horizon import per_clip
+from nc_refiner.refining.fidelity import Fidelity
+from nc_refiner.sweeps import SweepClip, mean_interval, paired_difference
+
+from .arms import QUESTIONS, TARGETS
+from .measuring import STEPS
+
+__all__ = ["page"]
+
+Row = dict[str, Any]
+COLUMNS = {
+    "colour": ("mse", "ssim", "psnr_to_original", "delta_e", "saturation_shift", "clipped_shift"),
+    "reuse": ("evaluations", "mse", "ssim", "delta_e", "psnr_to_original"),
+    "steady": ("mse", "psnr_to_original", "ssim_to_original", "spatial_frequency", "flicker", "warping_error"),
+}
+LIMIT = 0.01
+NAMES = {"embedded": "The embedded model", "ffdnet": "FFDNet, an outside denoiser"}
+
+
+def _labelled(label: str) -> Callable[[Row], bool]:
+    return lambda row: row["label"] == label
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [f"| {' | '.join(head)} |", f"| {' | '.join('---' for _ in head)} |"]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
+
+
+def _arms(rows: Sequence[Row], metrics: Sequence[str]) -> str:
+    labels = list(dict.fromkeys(row["label"] for row in rows))
+    body = [
+        [
+            label,
+            *(shown(name, mean_interval(list(per_clip(rows, name, _labelled(label)).values()))) for name in metrics),
+        ]
+        for label in labels
+    ]
+    return _table(["", *map(metric_label, metrics)], body)
+
+
+def _difference(rows: Sequence[Row], metric: str, arm: str, base: str) -> str:
+    found = paired_difference(rows, metric, _labelled(arm), _labelled(base))
+    return f"{metric_label(metric)} {shown(metric, found, signed=True)}"
+
+
+def _holds(rows: Sequence[Row], metric: str, arm: str, base: str, sign: int) -> bool | None:
+    """Whether the interval of arm − base lies on the side of `sign`; None where it includes 0."""
+    found = paired_difference(rows, metric, _labelled(arm), _labelled(base))
+    if found is None or found.low is None or found.high is None:
+        return None
+    low, high = sorted((sign * found.low, sign * found.high))
+    return True if low > 0 else False if high < 0 else None
+
+
+def _colour(rows: Sequence[Row]) -> list[str]:
+    lines = []
+    for label in ("N = 10", "N = 10, colour_safe"):
+        shifts = {
+            name: mean_interval(list(per_clip(rows, name, _labelled(label)).values()))
+            for name in ("clipped_shift", "saturation_shift")
+        }
+        within = all(abs(one.mean) <= LIMIT for one in shifts.values())
+        ssim = paired_difference(rows, "ssim", _labelled(label), _labelled("N = 3"))
+        words = "; ".join(f"{metric_label(name)} {shown(name, one)}" for name, one in shifts.items())
+        keeps = ssim is not None and ssim.mean >= 0
+        lines.append(
+            f"- {label}: {words}; SSIM less that of N = 3 {shown('ssim', ssim, signed=True)}: "
+            f"**{'holds' if within and keeps else 'does not hold'}** (within {LIMIT} each, SSIM at least that of N = 3)."
+        )
+    against = [
+        _difference(rows, name, "N = 3, colour_safe", "N = 3")
+        for name in ("mse", "ssim", "delta_e", "psnr_to_original")
+    ]
+    lines.append(f"- At N = 3, colour_safe − paper: {'; '.join(against)}.")
+    return lines
+
+
+def _reuse(rows: Sequence[Row]) -> list[str]:
+    lines = []
+    for count in (1, 2, 3):
+        arm, base = f"N = {count}, reuse", f"N = {count}"
+        parts = [_difference(rows, name, arm, base) for name in ("mse", "ssim", "delta_e", "psnr_to_original")]
+        worse = [
+            metric_label(name)
+            for name, sign in (("mse", -1), ("ssim", 1), ("delta_e", -1), ("psnr_to_original", 1))
+            if _holds(rows, name, arm, base, sign) is False
+        ]
+        lines.append(f"- N = {count}, reuse − without: {'; '.join(parts)}. Worse in: {', '.join(worse) or 'nothing'}.")
+    return lines
+
+
+def _steady(rows: Sequence[Row]) -> list[str]:
+    lines = []
+    for label in dict.fromkeys(row["label"] for row in rows):
+        if label in ("SDEdit", "matched SDEdit"):
+            continue
+        names = ("flicker", "warping_error", "psnr_to_original", "spatial_frequency")
+        parts = [_difference(rows, name, label, "matched SDEdit") for name in names]
+        worse = [
+            _holds(rows, name, label, "matched SDEdit", sign) is False
+            for name, sign in zip(names, (-1, -1, 1, 1), strict=True)
+        ]
+        verdict = "no less steady, no farther from the original" if not any(worse[:3]) else "does not hold"
+        lines.append(f"- {label} − matched SDEdit: {'; '.join(parts)}: **{verdict}**.")
+    return lines
+
+
+VERDICTS = {"colour": _colour, "reuse": _reuse, "steady": _steady}
+
+
+def _keep(rows: Sequence[Row]) -> list[str]:
+    lines = []
+    for tuned in (False, True):
+        some = [row for row in rows if (row["record"]["tuning"] != "built in") == tuned]
+        if not some:
+            continue
+        body = []
+        for target in TARGETS:
+            here = [row for row in some if row["target"] == target]
+            wanted = Fidelity(ssim=target)
+            reached = sum(wanted.reached(row["record"]["reached"]) for row in here)
+            said = sum(row["said"] and not wanted.reached(row["record"]["reached"]) for row in here)
+            runs, cost = (
+                fmean(values) for values in zip(*((row["record"]["runs"], row["cost"]) for row in here), strict=True)
+            )
+            body.append([f"{target:.2f}", str(len(here)), str(reached), str(said), f"{runs:.2f}", f"{cost:.2f}"])
+        title = "with its tuning" if tuned else "without a tuning of its own"
+        lines += [f"**{title[0].upper()}{title[1:]}**", ""]
+        lines += [
+            _table(["SSIM", "clips", "reached (±0.01)", "said to be out of reach", "runs", "cost in runs"], body),
+            "",
+        ]
+        cost = fmean(row["cost"] for row in some)
+        fine = sum(row["said"] or Fidelity(ssim=row["target"]).reached(row["record"]["reached"]) for row in some)
+        lines.append(f"Reached or said to be out of reach: {fine} of {len(some)}; cost on average {cost:.2f} runs.")
+        fair = [row for row in some if abs(row["keep_ssim"] - row["sdedit_ssim"]) <= 0.01]
+        for name in ("psnr_to_original", "spatial_frequency"):
+            by_clip: dict[str, list[float]] = {}
+            for row in fair:
+                by_clip.setdefault(row["clip"], []).append(row[f"keep_{name}"] - row[f"sdedit_{name}"])
+            found = mean_interval([fmean(values) for values in by_clip.values()])
+            lines.append(
+                f"- keep − SDEdit at the same SSIM, {metric_label(name)}: {shown(name, found, signed=True)} "
+                f"({len(fair)} pairs within 0.01 of each other, of {len(by_clip)} clips)."
+            )
+        lines.append("")
+    return lines
+
+
+def page(rows: Sequence[Row], clips: Sequence[SweepClip], command: str) -> str:
+    """The page; `command` is quoted as what makes it again."""
+    frames = clips[0].frames
+    parts = [
+        "# Beyond the paper, measured",
+        "Written by `tools/beyond_paper.py`; every number and every verdict comes out of the run.",
+        f"```bash\n{command}\n```",
+        f"{len(clips)} clips that training never saw, {len(frames)} frames of at most {frames.shape[2]}×160, shrunk to 5/8, "
+        f"blurred and compressed; SDEdit schedule of {STEPS} steps, one seed. In brackets: 95 % intervals over clips. "
+        "Fidelity is to the input; “to the original” is to what the input was made from. FFDNet is the adapter of "
+        "`examples/ffdnet_refiner.py`; it sees one frame at a time.",
+    ]
+    for refiner in dict.fromkeys(row["refiner"] for row in rows):
+        parts.append(f"## {NAMES.get(refiner, refiner)}")
+        for name, question in QUESTIONS.items():
+            some = [row for row in rows if row["refiner"] == refiner and row["question"] == name]
+            if some:
+                parts += [f"### {question.title}", _arms(some, COLUMNS[name]), "\n".join(VERDICTS[name](some))]
+        kept = [row for row in rows if row["refiner"] == refiner and row["question"] == "keep"]
+        if kept:
+            parts += ["### A target: keep", "\n".join(_keep(kept)).rstrip()]
+    return "\n\n".join(parts) + "\n"
