@@ -40,7 +40,7 @@ def value_of(target: Fidelity, reference: Tensor, output: Tensor, models: Models
 
 
 def first_estimate(adapter: RefinerAdapter, ladder: Ladder, frames: Tensor) -> Tensor:
-    """x̂₀ of the first window `(F, 3, H, W)` at the strongest strength without calibration, as frames; one evaluation."""
+    """x̂₀ of the first window `(F, 3, H, W)` at the strongest strength, uncalibrated, as frames; one evaluation."""
     rung = ladder.rung(1.0)
     plan = RefinePlan(adapter, rung.calibration, rung.settings)
     fitted, how = fit(frames, adapter.requirements)

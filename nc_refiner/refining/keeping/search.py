@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 from ..fidelity import Fidelity
 from .ladder import GENTLEST, TOP
@@ -70,7 +71,7 @@ class Search:
         known = sorted((one.height, self._off(one)) for one in self.tried)
         if not known:
             return plain
-        for (low, before), (high, after) in zip(known, known[1:], strict=False):
+        for (low, before), (high, after) in pairwise(known):
             if low <= height <= high:
                 return plain + before + (after - before) * (height - low) / (high - low)
         return plain + (known[0] if height < known[0][0] else known[-1])[1]

@@ -1,7 +1,7 @@
 """How far refinements of one host go: the distance along the ladder, as the first estimate foretells it.
 
-A refiner that changes much in its first estimate changes much in the end. Over the clips that `nc-refiner tune` was given,
-the logarithm of the output's distance is a straight line of the logarithm of the first estimate's, at every rung.
+A refiner that changes much in its first estimate changes much in the end. Over the clips that `nc-refiner tune` was
+given, the logarithm of the output's distance is a straight line of the logarithm of the first estimate's, at every rung.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ class Tuning:
         """The logarithm of the output's distance at `height`, of a clip whose first estimate's distance is `first`."""
         points = [(line.height, line.intercept + line.slope * math.log(first)) for line in self.lines[metric]]
         # Below the lowest rung the distance falls with the strength, as it does between the two lowest.
-        for (low, before), (high, after) in zip(points, points[1:], strict=False):
+        for (low, before), (high, after) in pairwise(points):
             if height <= high:
                 share = (math.log(height) - math.log(low)) / (math.log(high) - math.log(low))
                 return before + share * (after - before)
