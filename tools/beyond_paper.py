@@ -1,6 +1,6 @@
 """What goes beyond the paper, measured on clips that training never saw, into docs/beyond.md.
 
-    python tools/beyond_paper.py --clips FOLDER [FOLDER ...] [--ask colour reuse steady keep] [--refiners embedded ffdnet]
+    python tools/beyond_paper.py --clips FOLDER [FOLDER ...] [--ask QUESTION ...] [--refiners NAME ...]
 
 Stopped at any moment, the same command goes on where it was. `ffdnet` is the adapter of examples/ffdnet_refiner.py.
 """

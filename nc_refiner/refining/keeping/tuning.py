@@ -1,7 +1,7 @@
 """How far refinements of one host go: the distance along the ladder, as the first estimate foretells it.
 
 A refiner that changes much in its first estimate changes much in the end. Over the clips that `nc-refiner tune` was
-given, the logarithm of the output's distance is a straight line of the logarithm of the first estimate's, at every rung.
+given, the logarithm of the output's distance is a straight line of the logarithm of the first estimate's, at each rung.
 """
 
 from __future__ import annotations
