@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from ..config.refiner import SDEditDescription, calibration_fields
 from .job import Wanted
 
 __all__ = ["as_python", "as_yaml"]
@@ -23,11 +24,8 @@ def as_python(wanted: Wanted) -> str:
     """Lines that repeat the run; they need nothing but the package and the clip."""
     description = wanted.description
     given = {"iterations": description.iterations, **_given(wanted)}
-    calibration: dict[str, Any] = {
-        name: given.pop(name) for name in ("iterations", "cutoff", "reuse_prediction", "tolerance") if name in given
-    }
-    if "calibration_guidance_scale" in given:
-        calibration["guidance_scale"] = given.pop("calibration_guidance_scale")
+    calibration = calibration_fields(given)
+    given = {name: value for name, value in given.items() if name in SDEditDescription.model_fields}
     backbone = description.backbone
     options = [repr(backbone.adapter), *([repr(backbone.options)] if backbone.options else [])]
     options += [f"{name}={value!r}" for name, value in calibration.items()]

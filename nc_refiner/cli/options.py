@@ -8,7 +8,7 @@ import shutil
 import textwrap
 from collections.abc import Callable
 from types import NoneType, UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -103,6 +103,8 @@ def _plain(annotation: Any) -> Any:
     if origin in (Union, UnionType):
         (kind,) = (part for part in parts if part is not NoneType)
         return _plain(kind)
+    if origin is Literal:
+        return str
     if origin is list:
         return tuple[(_plain(parts[0]),) * 2]  # type: ignore[misc]
     return annotation

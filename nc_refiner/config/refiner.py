@@ -6,12 +6,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic.fields import FieldInfo
 
 from ..adapters.registry import available, parameters
+from ..masks.names import READY
 from ..naming import unknown_name
 from ..refining.fidelity import TARGETS, Fidelity
 from ..refining.settings import RefineSettings
@@ -37,6 +39,7 @@ __all__ = [
 Share = Annotated[float, Field(gt=0, le=1)]
 Scale = Annotated[float, Field(ge=0, le=1000)]
 Side = Annotated[int, Field(ge=1, le=16384)]
+Objective = Literal["paper", "colour_safe"]
 RENAMED = {"calibration_guidance_scale": "guidance_scale"}
 """Names here → fields of `NoiseCalibration`, where one name would mean two things."""
 
@@ -70,6 +73,12 @@ KEEP_SCHEMA = {
 def _kept(value: Any) -> Any:
     """A target as text, whichever way it was written."""
     return value if value is None else str(Fidelity.of(value))
+
+
+def _mask(value: str) -> str:
+    if value in READY or Path(value).is_file():
+        return value
+    raise ValueError(f"there is no file {value!r}, nor a ready mask of that name; ready ones: {', '.join(READY)}")
 
 
 def _sides(value: Any) -> Any:
@@ -150,6 +159,27 @@ class RefinerDescription(SDEditDescription):
     tolerance: Annotated[float, Field(gt=0)] | None = Field(
         None, description="Stop calibrating once the content loss is below this."
     )
+    mask: Annotated[str, AfterValidator(_mask)] | None = Field(
+        None, description="Where content is strict: a picture or clip, white is strict; or text, faces, text+faces."
+    )
+    cutoff_outside: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        None, description="Threshold frequency where the mask is black (default: 0, free)."
+    )
+    objective: Objective = Field(
+        "paper", description="paper, or colour_safe: each iteration takes a smaller step, so that colours hold."
+    )
+    cutoff_time: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        None, description="Changes over time that are kept, above 0, at most 1 of Nyquist (default: all)."
+    )
+    hold: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.0, description="Pull to the input while denoising, 0 to 1, fading to the last step."
+    )
+
+    @model_validator(mode="after")
+    def _outside_of_something(self) -> RefinerDescription:
+        if self.cutoff_outside is not None and self.mask is None:
+            raise ValueError("cutoff_outside needs a mask to be outside of; give a mask too")
+        return self
 
     keep: Annotated[str, BeforeValidator(_kept), WithJsonSchema(KEEP_SCHEMA)] | None = Field(
         None, description="Target instead of settings: ssim=0.9; strength and cutoff are chosen, strength is the most."

@@ -27,6 +27,7 @@ from ...evaluation.catalogue import FIDELITY, METRICS, TO_ORIGINAL
 from ...evaluation.measure import measure_frames
 from ...evaluation.meters import Models
 from ...files import write_text
+from ...mask import as_mask
 from ...refiner import CalibratedRefiner, RefinedClip
 from ...refining.receipt import versions
 from ...refining.resize import resized
@@ -135,7 +136,7 @@ def run_plan(
         "metrics": list(plan.metrics),
     }
     if plan.alone:
-        common["described"] = plan.described
+        common["described"] = _described(plan)
     arms, shared = arms_of(plan, strengths_of(plan, adapter)), SharedEncode(adapter)
 
     def rows(clip: InputClip, missing: list[Arm]) -> Iterable[tuple[Arm, Row]]:
@@ -162,6 +163,12 @@ def run_plan(
         for clip, found in zip(clips, finish(work, CellStore(cells), on_cell), strict=True)
         for arm, row in found.items()
     ]
+
+
+def _described(plan: PlanBase) -> Row:
+    """What is set, a mask by what identifies it: another mask under the same name gives other cells."""
+    mask = plan.described.get("mask")
+    return {**plan.described, **({} if mask is None else {"mask": as_mask(mask).describe()})}
 
 
 def _alone(
