@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -26,6 +27,8 @@ __all__ = ["rows_of_question", "rows_of_targets"]
 
 Row = dict[str, Any]
 METRICS = ("mse", "mse_low", "ssim", "delta_e", "saturation_shift", "clipped_shift", "spatial_frequency", "flicker")
+NEAR = 0.004
+"""How near in SSIM a rival must come."""
 STEPS = 15
 """Of the whole schedule, half of the default: the questions need shapes, not the last decibel."""
 
@@ -97,7 +100,9 @@ def rows_of_targets(
     """For each clip and SSIM: what `keep` gave, and SDEdit at the strength nearest to the SSIM that was reached."""
     name = None if tuning is None else tuning.read_text(encoding="utf-8")
     facts = {"question": "keep", "adapter": adapter.describe() | {"name": adapter.name}, "tuning": name}
-    for clip in clips:
+    for whole in clips:
+        # Two frames tell SSIM as well as more.
+        clip = SweepClip(whole.name, whole.frames[:2], None if whole.original is None else whole.original[:2])
         for target in targets:
             key = cell_key(clip=clip.digest, target=target, **facts)
             row = cells.get(key)
@@ -125,21 +130,29 @@ def _kept(adapter: RefinerAdapter, clip: SweepClip, target: float, tuning: Path 
 
 
 def _sdedit_at(adapter: RefinerAdapter, clip: SweepClip, wanted: float, settings: RefineSettings) -> Row:
-    """SDEdit with its strength bisected to the SSIM `wanted`, in as many steps as the settings run."""
+    """SDEdit with its strength sought (secants of log distance over log strength) until its SSIM is `wanted`, in as many
+    steps as the settings run."""
     steps = len(adapter.timesteps(settings.num_inference_steps or STEPS, settings.strength or 1.0))
-    low, high = 0.01, min(1.0, 1.5 * adapter.requirements.default_strength)
+    most = min(1.0, 1.5 * adapter.requirements.default_strength)
+    goal, tried = math.log(1 - wanted), []
+    strength = 0.4 * (settings.strength or most)
     best: tuple[float, Tensor] | None = None
     for _ in range(6):
-        middle = (low + high) / 2
-        total = max(steps, round(steps / middle))
+        total = max(steps, round(steps / min(max(strength, 0.01), most)))
         plain = RefineSettings(strength=min(1.0, (steps + 0.5) / total), num_inference_steps=total)
         output, _ = _refined(adapter, clip, NoiseCalibration(iterations=0), plain)
         value = measure_frames(clip.frames, output, ["ssim"])["ssim"]
         assert value is not None
         if best is None or abs(value - wanted) < abs(best[0] - wanted):
             best = value, output
-        if abs(value - wanted) < 0.004:
+        if abs(value - wanted) < NEAR or (tried and steps / total == tried[-1][2]):
             break
-        low, high = (middle, high) if value > wanted else (low, middle)
+        tried.append((math.log(steps / total), math.log(1 - value), steps / total))
+        slope = 1.0
+        if len(tried) > 1:
+            (x0, y0, _), (x1, y1, _) = sorted(tried, key=lambda point: abs(point[1] - goal))[:2]
+            slope = (y1 - y0) / (x1 - x0)
+        x, y, _ = min(tried, key=lambda point: abs(point[1] - goal))
+        strength = math.exp(x + (goal - y) / max(slope, 0.3))
     assert best is not None
     return _measured(clip, best[1])
