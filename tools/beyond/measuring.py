@@ -130,8 +130,8 @@ def _kept(adapter: RefinerAdapter, clip: SweepClip, target: float, tuning: Path 
 
 
 def _sdedit_at(adapter: RefinerAdapter, clip: SweepClip, wanted: float, settings: RefineSettings) -> Row:
-    """SDEdit with its strength sought (secants of log distance over log strength) until its SSIM is `wanted`, in as many
-    steps as the settings run."""
+    """SDEdit with its strength sought (secants of log distance over log strength) until its SSIM is `wanted`, in as
+    many steps as the settings run."""
     steps = len(adapter.timesteps(settings.num_inference_steps or STEPS, settings.strength or 1.0))
     most = min(1.0, 1.5 * adapter.requirements.default_strength)
     goal, tried = math.log(1 - wanted), []

@@ -127,12 +127,12 @@ def _keep(rows: Sequence[Row]) -> list[str]:
         body = []
         for target in TARGETS:
             here = [row for row in some if row["target"] == target]
+            if not here:
+                continue
             wanted = Fidelity(ssim=target)
             reached = sum(wanted.reached(row["record"]["reached"]) for row in here)
             said = sum(row["said"] and not wanted.reached(row["record"]["reached"]) for row in here)
-            runs, cost = (
-                fmean(values) for values in zip(*((row["record"]["runs"], row["cost"]) for row in here), strict=True)
-            )
+            runs, cost = fmean(row["record"]["runs"] for row in here), fmean(row["cost"] for row in here)
             body.append([f"{target:.2f}", str(len(here)), str(reached), str(said), f"{runs:.2f}", f"{cost:.2f}"])
         title = "with its tuning" if tuned else "without a tuning of its own"
         lines += [f"**{title[0].upper()}{title[1:]}**", ""]
