@@ -12,7 +12,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-__all__ = ["FunctionMask", "Mask", "Place", "TensorMask", "as_mask"]
+__all__ = ["FunctionMask", "Mask", "Place", "TensorMask", "as_mask", "latent_weights"]
 
 
 @dataclass(frozen=True)
@@ -213,6 +213,14 @@ class FunctionMask(Mask):
 
     def __hash__(self) -> int:
         return hash((self._function, self._named))
+
+
+def latent_weights(mask: Mask | None, latents: Tensor) -> Tensor | None:
+    """The weights of `mask` where nothing but latents `(B, C, F, H, W)` is known, which it then covers exactly; None
+    where there is no mask. Errors as `Mask.weights`."""
+    if mask is None:
+        return None
+    return mask.weights(Place((int(latents.shape[2]), int(latents.shape[3]), int(latents.shape[4])))).to(latents.device)
 
 
 def as_mask(value: Any) -> Mask:

@@ -11,11 +11,15 @@ import torch
 from torch import Tensor
 
 from nc_refiner.calibration import Calibrated, NoiseCalibration, calibration_steps, is_identity
+from nc_refiner.correction import Correction
+from nc_refiner.holding import Hold
 from nc_refiner.noise_level import NoiseLevel
 
 from .aside import guidance, options_of, without_caches
+from .holder import Holder, held
 from .host import Host
 from .latents import Part, level_of, picture_part
+from .strictness import weights_of
 from .tap import Tap, tapped
 
 __all__ = ["Calibrator", "Run"]
@@ -94,6 +98,9 @@ class Calibrator:
             return self._passed_on(why, sample(noise))
         sampler = executor.class_obj
         most = bool(sampler.max_denoise(model_wrap, sigmas)) if hasattr(sampler, "max_denoise") else False
+        weights = weights_of(self.config.mask, part)
+        if weights is not None and Correction(self.config, part.shape, weights).empty:
+            return self._passed_on("the mask is black: nothing is to be kept", sample(noise))
         level = level_of(inner.model_sampling.noise_scaling, sigmas[0], noise, part, most)
         if level is None:
             return self._passed_on("this model noises parts of the latent unequally", sample(noise))
@@ -101,18 +108,22 @@ class Calibrator:
             why = "the sampler starts from pure noise, which keeps nothing of the latent; use a lower denoise"
             self._warn(why)
             return self._passed_on(why, sample(noise))
-        start = _Start(noise, latent_image, denoise_mask, sigmas, part, level, most)
+        start = _Start(noise, latent_image, denoise_mask, sigmas, part, level, most, weights)
         trial = _Trial(self, model_wrap, sampler, extra_args, start)
         tap = Tap() if self.config.reuse_prediction else None
+        spread = None if weights is None else weights.to(latent_image.device)
+        hold = Hold.of(part.of(latent_image), level, self.config, spread)
         try:
             with torch.no_grad():
                 done, calibrated = trial.calibrated(tap)
             self.last = Run(self.config, done.trace.content_loss, level)
-            if tap is None:
-                return sample(calibrated)
-            with options_of(model_wrap, tapped(model_wrap.model_options, tap)):
+            options = model_wrap.model_options if tap is None else tapped(model_wrap.model_options, tap)
+            if hold is not None:
+                options = held(options, Holder(hold, part, sigmas))
+            with options_of(model_wrap, options):
                 answer = sample(calibrated)
-            self.last = Run(self.config, done.trace.content_loss, level, tap.kept)
+            if tap is not None:
+                self.last = Run(self.config, done.trace.content_loss, level, tap.kept)
             return answer
         finally:
             if tap is not None:
@@ -142,7 +153,8 @@ class Calibrator:
 
 @dataclass(frozen=True, eq=False)
 class _Start:
-    """What the sampler was given, and what was found out about it: `most` is ComfyUI's `max_denoise`."""
+    """What the sampler was given, and what was found out about it: `most` is ComfyUI's `max_denoise`, `weights` are
+    those of the calibration's own mask (`mask` is the sampler's)."""
 
     noise: Tensor
     latent: Tensor
@@ -151,6 +163,7 @@ class _Start:
     part: Part
     level: NoiseLevel
     most: bool
+    weights: Tensor | None
 
 
 class _Trial:
@@ -160,6 +173,7 @@ class _Trial:
         self.config, self.host, self.guider = calibrator.config, calibrator.host, guider
         self.noise, self.latent, self.mask = start.noise, start.latent, start.mask
         self.sigmas, self.part, self.level, self.most = start.sigmas, start.part, start.level, start.most
+        self.weights = start.weights
         self.options, self.seed = extra_args["model_options"], extra_args.get("seed")
         self.quiet = without_caches(self.options)
         self.sigma = self.sigmas[0] * self.noise.new_ones([self.noise.shape[0]])
@@ -215,7 +229,9 @@ class _Trial:
         with ExitStack() as stack:
             stack.enter_context(options_of(self.guider, heard if tap is None else tapped(heard, tap)))
             stack.enter_context(guidance(self.guider, self.config.guidance_scale, self.host))
-            steps = calibration_steps(self.part.of(self.start), self.part.of(self.latent), self.level, self.config)
+            steps = calibration_steps(
+                self.part.of(self.start), self.part.of(self.latent), self.level, self.config, self.weights
+            )
             estimate = None
             try:
                 wanted = next(steps)

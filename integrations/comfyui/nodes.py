@@ -63,18 +63,77 @@ class NoiseCalibrationNode(io.ComfyNode):
                     tooltip="Guidance (cfg) while correcting. -1: the sampler's own. 1: without the negative prompt, "
                     "at half the cost.",
                 ),
+                io.Mask.Input(
+                    "mask",
+                    optional=True,
+                    tooltip="Where content is strict (white) and where the model is free (black): faces, text, logos. "
+                    "Any size; one picture, or one for each frame or picture of the batch.",
+                ),
+                io.Float.Input(
+                    "cutoff_outside",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    optional=True,
+                    tooltip="The cutoff where the mask is black; 0 leaves the model free there.",
+                ),
+                io.Combo.Input(
+                    "objective",
+                    options=["paper", "colour_safe"],
+                    default="paper",
+                    optional=True,
+                    tooltip="colour_safe evens the noise out per channel after every correction, against false "
+                    "colours at many iterations.",
+                ),
+                io.Float.Input(
+                    "cutoff_time",
+                    default=1.0,
+                    min=0.05,
+                    max=1.0,
+                    step=0.05,
+                    optional=True,
+                    tooltip="For videos: how quick a change over time is still corrected; 1 is all of it.",
+                ),
+                io.Float.Input(
+                    "hold",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    optional=True,
+                    tooltip="How far every later step is pulled to the input too, less and less; for samplers that add "
+                    "noise of their own (SDE, ancestral). Costs nothing.",
+                ),
             ],
             outputs=[io.Model.Output(tooltip="A copy of the model; the one that came in is unchanged.")],
         )
 
     @classmethod
-    def execute(cls, model: Any, iterations: int, cutoff: float, reuse_prediction: bool, guidance: float) -> Any:
+    def execute(
+        cls,
+        model: Any,
+        iterations: int,
+        cutoff: float,
+        reuse_prediction: bool,
+        guidance: float,
+        mask: Any = None,
+        cutoff_outside: float = 0.0,
+        objective: str = "paper",
+        cutoff_time: float = 1.0,
+        hold: float = 0.0,
+    ) -> Any:
         """A clone of `model` with the calibrating wrapper; one that was there already is replaced."""
         config = NoiseCalibration(
             iterations=iterations,
             cutoff=cutoff,
             guidance_scale=None if guidance < 0 else guidance,
             reuse_prediction=reuse_prediction,
+            mask=mask,
+            cutoff_outside=None if mask is None else cutoff_outside,
+            objective=objective,  # type: ignore[arg-type]  # one of the list
+            cutoff_time=cutoff_time,
+            hold=hold,
         )
         patched = model.clone()
         patched.remove_wrappers_with_key(WrappersMP.SAMPLER_SAMPLE, KEY)

@@ -130,7 +130,8 @@ class RefinerAdapter(ABC):
     @property
     def can_hold(self) -> bool:
         """Whether `denoise` takes `hold`; those written before there was such a thing do not."""
-        return "hold" in inspect.signature(self.denoise).parameters
+        taken = inspect.signature(self.denoise).parameters
+        return "hold" in taken or any(one.kind is one.VAR_KEYWORD for one in taken.values())
 
     def condition(self, prompt: str | None = None, negative_prompt: str | None = None, **host: Any) -> Any:
         """What the host's network is conditioned on; opaque to everyone else. Default: nothing."""

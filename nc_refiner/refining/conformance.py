@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from ..adapters.base import RefinerAdapter
-from .conformance_checks import Bench, Fault
+from .conformance_beyond import BeyondBench
+from .conformance_checks import Fault
 
 __all__ = ["ConformanceError", "ConformanceReport", "check"]
 
@@ -77,7 +78,7 @@ def check(
         A report; it never raises for a failing adapter.
     """
     frames = _sample_frames(adapter) if frames is None else frames
-    bench = Bench(adapter, frames, num_inference_steps, strength, tolerance)
+    bench = BeyondBench(adapter, frames, num_inference_steps, strength, tolerance)
     checks: dict[str, Callable[[], None]] = {
         "name and description": bench.name_and_description,
         "timesteps": bench.timesteps,
@@ -90,7 +91,11 @@ def check(
         "identity": bench.identity,
         "fixed point": bench.fixed_point,
         "reuse": bench.reuse,
+        "masks": bench.masks,
+        "options beyond the paper": bench.options,
     }
+    if adapter.can_hold:
+        checks["hold"] = bench.holding
     if not adapter.owns_trajectory:
         checks["noise level matches step"] = bench.step_consistency
     if adapter.requirements.latent_windows:

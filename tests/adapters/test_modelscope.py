@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -23,6 +24,8 @@ from nc_refiner.adapters.modelscope.stand_ins import missing_imports_stood_in
 from nc_refiner.adapters.registry import host_of
 from nc_refiner.adapters.runtime import drawing_from
 from nc_refiner.calibration import NoiseCalibration, calibrate
+from nc_refiner.holding import Hold
+from nc_refiner.mask import latent_weights
 from nc_refiner.refiner import CalibratedRefiner
 from nc_refiner.refining import conformance
 from nc_refiner.refining.fit import fit
@@ -144,6 +147,47 @@ def test_adapter_equals_the_wrapped_pipeline(pipe, mode, frames, iterations):
     wanted = (video[0].transpose(0, 1) * 0.5 + 0.5).clamp(0, 1)
     assert torch.equal(adapter.decode(latents), wanted)
     assert len(ticks) == len(timesteps) == adapter.requirements.default_steps
+
+
+BEYOND = {"objective": "colour_safe", "cutoff_time": 0.5, "hold": 0.5}
+
+
+def test_masks_in_the_wrapped_pipeline(pipe, frames):
+    plain, _, state = ran(pipe, frames)
+    strict, _, _ = ran(nc_refiner.wrap(pipe, iterations=1), frames)
+    ones, more, _ = ran(nc_refiner.wrap(pipe, iterations=1, mask=torch.ones(2, 2)), frames)
+    zeros, fewer, after = ran(nc_refiner.wrap(pipe, iterations=1, mask=torch.zeros(2, 2)), frames)
+    assert torch.equal(ones, strict) and torch.equal(zeros, plain) and torch.equal(state, after)
+    assert more - fewer == 2
+    half, _, _ = ran(nc_refiner.wrap(pipe, iterations=1, mask=torch.tensor([[1.0, 0.0]])), frames)
+    assert not torch.equal(half, strict) and not torch.equal(half, plain)
+    with pytest.raises(ValueError, match="which this host does not show"):
+        ran(nc_refiner.wrap(pipe, iterations=1, mask=lambda shown: shown.mean(dim=1)), frames)
+
+
+@pytest.mark.parametrize("more", [{}, {"reuse_prediction": True}, {"mask": torch.eye(4), "cutoff_outside": 0.5}])
+def test_hold_in_the_wrapped_pipeline_is_the_adapters(pipe, frames, more):
+    config = NoiseCalibration(iterations=1, **BEYOND, **more)
+    video, held, state = ran(nc_refiner.wrap(pipe, config), frames)
+    free, made, after = ran(nc_refiner.wrap(pipe, replace(config, hold=0.0)), frames)
+    assert held == made and torch.equal(state, after) and not torch.equal(video, free)
+    adapter, generator = ModelScopeAdapter(pipe), torch.Generator().manual_seed(9)
+    reference = adapter.encode(frames, generator)
+    torch.randint(599, 600, (1,), generator=generator)
+    noise = torch.empty_like(reference).normal_(generator=generator)
+    timesteps, condition = adapter.timesteps(adapter.requirements.default_steps, 0.6), adapter.condition("a dog")
+    level, weights = adapter.noise_level(timesteps.first), latent_weights(config.mask, reference)
+    done = calibrate(
+        level.add_noise(reference, noise),
+        reference,
+        level,
+        lambda x: adapter.predict_x0(x, timesteps.first, condition),
+        config,
+        weights,
+    )
+    hold = Hold.of(reference, level, config, weights)
+    latents = adapter.denoise(done.x_t, timesteps, condition, generator=generator, first_x0=done.x0, hold=hold)
+    assert torch.equal(adapter.decode(latents), (video[0].transpose(0, 1) * 0.5 + 0.5).clamp(0, 1))
 
 
 def test_conformance(pipe, frames):

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from integrations.comfyui.calibrator import Calibrator
 from integrations.comfyui.host import KEY, comfyui
-from nc_refiner import NoiseCalibration
+from nc_refiner import NoiseCalibration, holding
 
 from ..published import low_pass
 from .comfyui_rig import Rig, checkout, computable, gain, imported, picture, prompt, small_model
@@ -108,6 +108,28 @@ def test_the_noise_is_the_published_iteration(comfy, rigs, kind, sampler, cutoff
         noise = noise - alpha / scale * torch.from_numpy(low_pass((x0 - LATENT).double().numpy(), cutoff))
     rig.run(sampler, calibrator(3, cutoff=cutoff), noise=NOISE, latent=LATENT)
     assert torch.allclose(rig.started.double(), noise, atol=1e-5)
+
+
+@pytest.mark.parametrize("sampler", names())
+@pytest.mark.parametrize("kind", KINDS)
+def test_masks_and_a_hold_in_every_sampler(comfy, rigs, kind, sampler, monkeypatch):
+    rig, more = rigs[kind], {"noise": NOISE, "latent": LATENT}
+    plain, strict = rig.run(sampler, **more), rig.run(sampler, calibrator(1), **more)
+    assert torch.equal(rig.run(sampler, calibrator(1, mask=torch.ones(3, 5)), **more), strict)
+    assert torch.equal(rig.run(sampler, calibrator(1, mask=torch.zeros(3, 5), hold=1.0), **more), plain)
+    rig.run(sampler, calibrator(1, mask=torch.tensor([[1.0, 0.0]])), **more)
+    assert torch.equal(rig.started[..., 6:], NOISE[..., 6:]) and not torch.equal(rig.started[..., :6], NOISE[..., :6])
+    count = rig.count
+    half = rig.run(sampler, calibrator(1, mask=torch.tensor([[1.0, 0.0]]), hold=0.5), **more)
+    assert torch.isfinite(half).all() and (rig.count == count or sampler == "dpm_adaptive")
+    assert not torch.equal(half, strict)
+    monkeypatch.setattr(holding, "pull", lambda step, steps: 1.0)
+    held = rig.run(sampler, calibrator(1, hold=1.0), **more)
+    # Free of the pull's fading, the last steps land near the latent. Samplers that go along the unconditional prediction
+    # (cfg++) keep a part of its noise, and those that choose their own steps (dpm_…) end at the least noise there is.
+    error, loose = float((held - LATENT).norm() / LATENT.norm()), float((strict - LATENT).norm() / LATENT.norm())
+    near = 0.5 if sampler in ("dpm_fast", "dpm_adaptive") else 0.25
+    assert error < (loose if "cfg_pp" in sampler else max(0.05, near * loose))
 
 
 def predicted(comfy, model, x: Tensor, sigma: float, cfg: float = 3.0) -> Tensor:

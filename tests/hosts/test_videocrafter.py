@@ -16,6 +16,9 @@ import nc_refiner
 from nc_refiner import NoiseCalibration, VideoClip, calibrate
 from nc_refiner.adapters.videocrafter import VideoCrafterAdapter
 from nc_refiner.adapters.videocrafter.checkout import isolated
+from nc_refiner.adapters.videocrafter.held import hold_steps
+from nc_refiner.holding import Hold
+from nc_refiner.mask import latent_weights
 from nc_refiner.refining import conformance
 from nc_refiner.video import write_clip
 
@@ -143,6 +146,61 @@ def test_the_adapter_equals_the_wrapped_host(funcs, adapter, eta, iterations):
     ours = adapter.decode(latents)
     theirs = ((video[0, 0].transpose(0, 1) + 1) / 2).clamp(0, 1)
     assert torch.equal(ours, theirs)
+
+
+BEYOND = [
+    {"mask": torch.tensor([[1.0, 0.0]])},
+    {"mask": torch.tensor([[1.0, 0.0]]), "cutoff_outside": 0.5, "objective": "colour_safe", "cutoff_time": 0.5},
+    {"hold": 0.7},
+    {"hold": 0.7, "mask": torch.tensor([[1.0, 0.0]])},
+]
+
+
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+@pytest.mark.parametrize("more", BEYOND, ids=lambda more: "+".join(more))
+def test_what_goes_beyond_the_paper_is_the_adapters_too(funcs, adapter, eta, more):
+    config = NoiseCalibration(iterations=1, **more)
+    stock, evaluations, state = host_call(funcs, adapter, eta)
+    attributes = dict(vars(adapter.model))
+    with nc_refiner.calibrated(adapter.model, config):
+        video, made, after = host_call(funcs, adapter, eta)
+    assert vars(adapter.model) == attributes
+    assert made == evaluations + 2 and torch.equal(state, after)
+    adapter.eta = eta
+    condition, timesteps = adapter.condition(PROMPT), adapter.timesteps(STEPS, START)
+    generator = torch.Generator().manual_seed(3)
+    torch.randn(SHAPE, generator=generator)
+    noise = torch.randn(SHAPE, generator=generator)
+    x_t = adapter.model.q_sample(reference(), timesteps.first.view(1), noise=noise)
+    level, weights = adapter.noise_level(timesteps.first), latent_weights(config.mask, reference())
+
+    def predict(latents):
+        return adapter.predict_x0(latents, timesteps.first, condition)
+
+    done = calibrate(x_t, reference(), level, predict, config, weights)
+    hold = Hold.of(reference(), level, config, weights)
+    ours = adapter.decode(adapter.denoise(done.x_t, timesteps, condition, generator=generator, hold=hold))
+    theirs = ((video[0, 0].transpose(0, 1) + 1) / 2).clamp(0, 1)
+    plain = ((stock[0, 0].transpose(0, 1) + 1) / 2).clamp(0, 1)
+    assert torch.allclose(ours, theirs, atol=1e-5) and not torch.allclose(ours, plain, atol=1e-3)
+
+
+def test_masks_of_ones_and_zeros_and_a_hold_that_comes_off(funcs, adapter):
+    stock, evaluations, _ = host_call(funcs, adapter, 0.0)
+    with nc_refiner.calibrated(adapter.model, iterations=1):
+        strict, _, _ = host_call(funcs, adapter, 0.0)
+    with nc_refiner.calibrated(adapter.model, iterations=1, mask=torch.ones(2, 3)):
+        assert torch.equal(host_call(funcs, adapter, 0.0)[0], strict)
+    with nc_refiner.calibrated(adapter.model, iterations=1, hold=1.0, mask=torch.zeros(2, 3)):
+        zeros, made, _ = host_call(funcs, adapter, 0.0)
+    assert torch.equal(zeros, stock) and made == evaluations
+    sampler = funcs.DDIMSampler(adapter.model)
+    sampler.make_schedule(STEPS, ddim_eta=0.0, verbose=False)
+    held = Hold.of(reference(), adapter.noise_level(torch.tensor(501)), NoiseCalibration(hold=1.0))
+    hold_steps(sampler, held, reference(), 4)
+    condition = adapter.condition(PROMPT)
+    sampler.p_sample_ddim(reference() + 0, condition.positive, torch.tensor([401]), index=4)
+    assert "p_sample_ddim" not in vars(sampler), "a sampling of other latents must not be held"
 
 
 def test_the_estimate_is_the_samplers_own(funcs, adapter):

@@ -23,10 +23,11 @@ from torch import Tensor
 import nc_refiner
 from integrations import comfyui
 from integrations.comfyui.calibrator import Calibrator, Run
+from integrations.comfyui.holder import position
 from integrations.comfyui.host import KEY
 from integrations.comfyui.latents import picture_part
 from integrations.comfyui.report import plot, words
-from nc_refiner import NoiseCalibration
+from nc_refiner import NoiseCalibration, holding
 from nc_refiner.noise_level import NoiseLevel
 
 from ..published import low_pass
@@ -116,6 +117,67 @@ def test_it_costs_so_many_evaluations_and_changes_nothing_else(guider, options, 
         guider.evaluations = 0
         run(guider, saving, NOISE, LATENT, SIGMAS, masked, sampler)
         assert guider.evaluations == iterations + 2 and saving.last.saved and not found.last.saved
+
+
+LEFT = torch.tensor([[1.0, 0.0]])
+
+
+@pytest.mark.parametrize("masked", [None, mask()], ids=["free", "masked"])
+def test_where_content_is_strict(guider, masked):
+    plain = run(guider, None, NOISE, LATENT, SIGMAS, masked)
+    strict = run(guider, calibrator(2), NOISE, LATENT, SIGMAS, masked)
+    assert torch.equal(run(guider, calibrator(2, mask=torch.ones(3, 5)), NOISE, LATENT, SIGMAS, masked), strict)
+    black, before = calibrator(2, mask=torch.zeros(3, 5), hold=1.0), guider.evaluations
+    assert torch.equal(run(guider, black, NOISE, LATENT, SIGMAS, masked), plain)
+    assert guider.evaluations == before + 3 and "black" in black.last.note
+    sampler = Watched()
+    run(guider, calibrator(2, mask=LEFT), NOISE, LATENT, SIGMAS, sampler=sampler)
+    assert torch.equal(sampler.given[..., 6:], NOISE[..., 6:])
+    assert not torch.equal(sampler.given[..., :6], NOISE[..., :6])
+
+
+def test_each_picture_or_frame_has_its_own_mask(guider):
+    sampler = Watched()
+    each = torch.stack([torch.ones(4, 4), torch.zeros(4, 4)])
+    run(guider, calibrator(1, mask=each), NOISE, LATENT, SIGMAS, sampler=sampler)
+    assert torch.equal(sampler.given[1], NOISE[1]) and not torch.equal(sampler.given[0], NOISE[0])
+    with pytest.raises(ValueError, match="has 3 pictures; needed: 1 or 2"):
+        run(guider, calibrator(1, mask=torch.ones(3, 4, 4)), NOISE, LATENT, SIGMAS)
+    shape = (1, 4, 3, 8, 12)
+    noise, latent, clip = draw(1, shape), draw(0, shape), torch.zeros(9, 4, 4)
+    clip[1:5] = 1  # the frames of the second latent frame, of a causal autoencoder
+    run(guider, calibrator(1, mask=clip), noise, latent, SIGMAS, sampler=sampler)
+    moved = (sampler.given - noise).abs().amax(dim=(0, 1, 3, 4)) > 0
+    assert moved.tolist() == [False, True, False]
+    with pytest.raises(ValueError, match="has 8 frames for 3 of the latent"):
+        run(guider, calibrator(1, mask=torch.ones(8, 4, 4)), noise, latent, SIGMAS)
+
+
+@pytest.mark.parametrize("reuse", [False, True], ids=["", "reuse"])
+@pytest.mark.parametrize("options", [{}, {"plus": True}], ids=str)
+def test_estimates_are_held_less_and_less(guider, options, reuse):
+    seen: dict[float, list[Tensor]] = {}
+    for hold in (0.0, 0.5):
+        given: list[Tensor] = []
+        found = calibrator(1, hold=hold, reuse_prediction=reuse)
+        before, left = guider.evaluations, dict(guider.model_options["transformer_options"]["wrappers"])
+        run(guider, found, NOISE, LATENT, SIGMAS, sampler=Sampler(**options),
+            callback=lambda index, x0, *_, given=given: given.append(x0))  # fmt: skip
+        assert guider.evaluations == before + 4 - reuse and found.last.saved == reuse
+        assert dict(guider.model_options["transformer_options"]["wrappers"]) == left
+        seen[hold] = given
+    assert torch.allclose(seen[0.5][0], seen[0.0][0] - 0.5 * (seen[0.0][0] - LATENT), atol=1e-5)
+    assert not torch.equal(seen[0.5][1], seen[0.0][1])
+
+
+def test_a_full_hold_ends_at_the_latent(guider, monkeypatch):
+    monkeypatch.setattr(holding, "pull", lambda step, steps: 1.0)
+    assert torch.allclose(run(guider, calibrator(1, hold=1.0), NOISE, LATENT, SIGMAS), LATENT, atol=1e-5)
+
+
+def test_which_step_a_sigma_belongs_to():
+    found = [position(SIGMAS, sigma) for sigma in (1.0, 0.8, 0.65, 0.25, 0.0)]
+    assert found == pytest.approx([0, 0, 0.5, 2, 3], abs=1e-6)
 
 
 def test_previews_see_the_samplers_own_steps(guider):
@@ -410,7 +472,7 @@ class TestTheFolder:
         assert len(ids) == 2 and set(ids) == pages
         fields = re.findall(r'\.Input\(\s*"(\w+)"', (folder / "nodes.py").read_text("utf-8"))
         told = "".join((folder / "web" / "docs" / f"{name}.md").read_text("utf-8") for name in ids)
-        assert all(f"**{field}**" in told for field in fields) and len(fields) == 7
+        assert all(f"**{field}**" in told for field in fields) and len(fields) == 12
 
     def test_workflows_hold_together(self, folder):
         paths = sorted((folder / "example_workflows").glob("*.json"))

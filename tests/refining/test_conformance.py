@@ -24,7 +24,8 @@ def test_embedded_conforms(embedded, frames):
     assert set(report.results) == {
         "layout", "random state", "state restored", "identity", "noise level matches step", "fixed point",
         "round trip", "estimate", "latent windows", "name and description", "timesteps", "decoded range",
-        "evaluations", "no gradients", "reuse", "cutoff is a spatial frequency",
+        "evaluations", "no gradients", "reuse", "cutoff is a spatial frequency", "masks", "options beyond the paper",
+        "hold",
     }  # fmt: skip
 
 
@@ -157,6 +158,41 @@ class KeepsGraph(EmbeddedRefiner):
         return found * torch.nn.Parameter(torch.ones(())) if torch.is_grad_enabled() else found
 
 
+class IgnoresHold(EmbeddedRefiner):
+    """Takes `hold` and forgets it."""
+
+    def denoise(self, x_t, timesteps, condition, *, hold=None, **options):
+        return super().denoise(x_t, timesteps, condition, **options)
+
+
+class KnowsAMask(EmbeddedRefiner):
+    """Estimates otherwise every second time, as one might that looks whether there is a mask."""
+
+    odd = 0
+
+    def predict_x0(self, x_t, timestep, condition, guidance_scale=None):
+        self.odd += 1
+        return super().predict_x0(x_t, timestep, condition) * (1 + 1e-3 * (self.odd // 12))
+
+
+class CannotHold(EmbeddedRefiner):
+    """Written before there was `hold`."""
+
+    def denoise(self, x_t, timesteps, condition, *, guidance_scale=None, generator=None, first_x0=None, on_step=None):
+        return super().denoise(x_t, timesteps, condition, first_x0=first_x0, on_step=on_step)
+
+
+def test_an_adapter_that_cannot_hold_is_refused_and_works_without(frames):
+    made = CannotHold(device="cpu")
+    assert conformance.check(made, frames, only=["hold", "identity", "masks"]).results == {
+        "identity": None,
+        "masks": None,
+    }
+    refiner = CalibratedRefiner(made).with_calibration(hold=0.5)
+    with pytest.raises(ValueError, match="embedded cannot: its denoise takes no `hold`"):
+        refiner(VideoClip(frames), strength=0.2, num_inference_steps=10, seed=1)
+
+
 @pytest.mark.parametrize(
     ("broken", "check", "words"),
     [
@@ -175,6 +211,8 @@ class KeepsGraph(EmbeddedRefiner):
         (NoJson, "name and description", "no JSON"),
         (Folded, "cutoff is a spatial frequency", "no places in the picture"),
         (KeepsGraph, "no gradients", "MiB for gradients"),
+        (IgnoresHold, "hold", "asked at each"),
+        (KnowsAMask, "masks", "a mask of ones gives another result"),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )

@@ -10,6 +10,7 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor
 
+from ...holding import Hold
 from ...noise_level import NoiseLevel
 from ..base import RefinerAdapter, Requirements, Timesteps
 from ..runtime import drawing_from
@@ -189,6 +190,7 @@ class ModelScopeAdapter(RefinerAdapter):
         generator: torch.Generator | None = None,
         first_x0: Tensor | None = None,
         on_step: Callable[[], None] | None = None,
+        hold: Hold | None = None,
     ) -> Tensor:
         """The host's solver from `x_t` to its end; it draws from `generator`, on any device (seed 0 where None)."""
         options = {
@@ -215,7 +217,7 @@ class ModelScopeAdapter(RefinerAdapter):
         source = torch.Generator().manual_seed(0) if generator is None else generator
         attention = working_attention(self.model.generator)
         with torch.no_grad(), self._autocast(), attention, drawing_from(source):
-            return run_solver(self._diffusion, x_t, self._network, options, first_x0, count)
+            return run_solver(self._diffusion, x_t, self._network, options, first_x0, count, hold)
 
     def _network(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
         self.evaluations += 1

@@ -10,7 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...calibration import CalibrationTrace, NoiseCalibration, calibrate
+from ...calibration import CalibrationTrace, NoiseCalibration, calibrate, is_identity
+from ...holding import Hold
+from ...mask import latent_weights
 from .attention import working_attention
 from .solving import CalibrateAt, estimate_x0, level_at, run_solver
 
@@ -95,6 +97,8 @@ class CalibratedDiffusion:
         # As the host's own `sample` does: its pipelines reach here with gradients on, and a graph of N evaluations at
         # 720p would be out of memory.
         with torch.no_grad(), working_attention(model):
-            done = calibrate(noise, noised.reference, level, predict, config)
+            weights = None if is_identity(config) else latent_weights(config.mask, noised.reference)
+            done = calibrate(noise, noised.reference, level, predict, config, weights)
             self._on_trace(done.trace)
-            return run_solver(self._diffusion, done.x_t, model, options, first_x0=done.x0)
+            hold = Hold.of(noised.reference, level, config, weights)
+            return run_solver(self._diffusion, done.x_t, model, options, first_x0=done.x0, hold=hold)

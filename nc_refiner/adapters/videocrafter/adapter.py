@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...holding import Hold
 from ...noise_level import NoiseLevel, PredictionType, predicted_x0
 from ..base import RefinerAdapter, Requirements, Timesteps
 from ..recognition import missing_attributes
@@ -236,6 +237,7 @@ class VideoCrafterAdapter(RefinerAdapter):
         generator: torch.Generator | None = None,
         first_x0: Tensor | None = None,
         on_step: Callable[[], None] | None = None,
+        hold: Hold | None = None,
     ) -> Tensor:
         """The host's DDIM loop, ε taken from the network and not from x̂₀: bit for bit its own sampler's."""
         schedule = DDIMSchedule(self.model, timesteps.num_inference_steps, self.eta)
@@ -245,6 +247,10 @@ class VideoCrafterAdapter(RefinerAdapter):
             else:
                 output = self._output(x_t, timestep, condition, guidance_scale)
                 x0, epsilon = self._estimate(output, x_t, int(timestep))
+            if hold is not None:
+                held = hold(x0, index, len(timesteps))
+                epsilon = epsilon if held is x0 else self.noise_level(timestep).noise_in(x_t, held)
+                x0 = held
             x_t = schedule.step(x0, epsilon, int(timestep), generator)
             if on_step is not None:
                 on_step()

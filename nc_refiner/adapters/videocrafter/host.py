@@ -22,9 +22,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...calibration import Calibrated, CalibrationTrace, NoiseCalibration, calibrate
+from ...calibration import Calibrated, CalibrationTrace, NoiseCalibration, calibrate, is_identity
+from ...holding import Hold
+from ...mask import latent_weights
 from ..recognition import missing_attributes
 from ..runtime import drawing_from, in_scope, replaced, scope_of
+from .held import hold_steps, let_go
 from .schedule import noise_level
 
 __all__ = ["calibrated", "settings_of", "unwrap", "wrap"]
@@ -129,7 +132,7 @@ class _CalibratingQSample:
         return done.x_t
 
     def _calibrate(self, x_t: Tensor, reference: Tensor, t: Tensor, local: dict[str, Any]) -> Calibrated:
-        sampler = local["self"]
+        sampler, level = local["self"], noise_level(self.model, int(t[0]))
         arguments = {name: local[name] for name in _PASSED_ON if name in local} | local.get("kwargs", {})
         if self.config.guidance_scale is not None:
             arguments["unconditional_guidance_scale"] = self.config.guidance_scale
@@ -148,7 +151,13 @@ class _CalibratingQSample:
             found: Tensor = x0
             return found
 
-        return calibrate(x_t, reference, noise_level(self.model, int(t[0])), predict, self.config)
+        let_go(sampler)
+        weights = None if is_identity(self.config) else latent_weights(self.config.mask, reference)
+        done = calibrate(x_t, reference, level, predict, self.config, weights)
+        hold = Hold.of(reference, level, self.config, weights)
+        if hold is not None:
+            hold_steps(sampler, hold, done.x_t, int(local["index"]))
+        return done
 
 
 def _check(model: Any, config: NoiseCalibration) -> None:
