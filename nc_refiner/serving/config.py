@@ -1,4 +1,4 @@
-"""The file of `nc-refiner serve`: one refiner or the arms of an experiment, how users are shared out, and the server."""
+"""The file of `nc-refiner serve`: one refiner or the arms of an experiment, who gets which, and the server."""
 
 from __future__ import annotations
 
@@ -83,20 +83,20 @@ class Server(Options):
 
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
-    hosts: list[str] = []
+    hosts: list[str] = Field([])
     folder: Annotated[str, Field(min_length=1)] = "serve"
     replicas: int = Field(1, ge=1, le=1000)
     max_replicas: int | None = Field(None, ge=1, le=1000)
     cpus: float = Field(1.0, ge=0, le=1000)
     gpus: float | None = Field(None, ge=0, le=64)
-    arms: dict[str, Place] = {}
+    arms: dict[str, Place] = Field({})
     max_megabytes: float = Field(100.0, gt=0, le=100_000)
     max_frames: int = Field(300, ge=1, le=1_000_000)
     max_height: int = Field(1080, ge=16, le=16384)
     max_width: int = Field(1920, ge=16, le=16384)
     queue: int = Field(64, ge=1, le=1_000_000)
-    allow: dict[str, Literal[True] | Range] = {"seed": True, "prompt": True}
-    url_prefixes: list[str] = []
+    allow: dict[str, Literal[True] | Range] = Field({"seed": True, "prompt": True})
+    url_prefixes: list[str] = Field([])
     private_urls: bool = False
     url_seconds: Seconds = 60.0
     token_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] = "NC_REFINER_TOKEN"
@@ -174,7 +174,7 @@ class Live(Options):
     holdout: float = Field(0.0, ge=0, lt=1)
     holdout_name: str = "global"
     layer: str | None = None
-    slots: Range = [0.0, 1.0]
+    slots: Range = Field([0.0, 1.0])
     mode: Literal["live", "shadow"] = "live"
     store: str | None = None
     guardrails: Rails = Rails()
@@ -209,9 +209,9 @@ class ServingConfig(Options):
     version: Literal[1]
     refiner: NCOptions | SDEditOptions | None = None
     experiment: Annotated[str, Field(pattern=f"^{NAME.pattern}$")] | None = None
-    adapter: dict[str, Any] = {"name": "embedded"}
-    settings: dict[str, Any] = {}
-    arms: dict[str, Annotated[ArmConfig, BeforeValidator(_arm)]] = {}
+    adapter: dict[str, Any] = Field({"name": "embedded"})
+    settings: dict[str, Any] = Field({})
+    arms: dict[str, Annotated[ArmConfig, BeforeValidator(_arm)]] = Field({})
     control: str | None = None
     live: Live = Live()
     serve: Server = Server()

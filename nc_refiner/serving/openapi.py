@@ -88,7 +88,8 @@ def explained(server: Server, token: bool) -> str:
 
 STYLE = """
 .method { display: inline-block; min-width: 64px; font-weight: 650; color: var(--accent); }
-pre { background: var(--raised); border: 1px solid var(--line); border-radius: 6px; padding: 12px 14px; overflow-x: auto; }
+pre { background: var(--raised); border: 1px solid var(--line); border-radius: 6px; padding: 12px 14px;
+  overflow-x: auto; }
 code { font-size: 0.92em; }
 """
 
@@ -135,11 +136,19 @@ def _body(body: dict[str, Any] | None) -> list[str]:
 def _fields(model: dict[str, Any]) -> str:
     needed = model.get("required", [])
     rows = [
-        f'<tr><th scope="row"><code>{escape(name)}</code></th><td class="words">{escape(_kind(field))}'
-        f'{"" if name in needed else ", may be left out"}</td><td class="words">{escape(field.get("description", ""))}</td></tr>'
+        (name, _kind(field) + ("" if name in needed else ", may be left out"), field.get("description", ""))
         for name, field in model.get("properties", {}).items()
     ]
-    return f'<div class="scroll"><table><tbody>{"".join(rows)}</tbody></table></div>'
+    return _table([(f"<code>{escape(name)}</code>", escape(kind), escape(text)) for name, kind, text in rows])
+
+
+def _table(rows: list[tuple[str, ...]]) -> str:
+    """Rows of HTML, the first cell of each its heading."""
+    lines = [
+        f'<tr><th scope="row">{head}</th>{"".join(f"""<td class="words">{cell}</td>""" for cell in cells)}</tr>'
+        for head, *cells in rows
+    ]
+    return f'<div class="scroll"><table><tbody>{"".join(lines)}</tbody></table></div>'
 
 
 def _kind(field: dict[str, Any]) -> str:
@@ -160,7 +169,7 @@ def _answers(responses: dict[str, Any]) -> list[str]:
         "503": "it takes no jobs just now", "507": "the disk is full",
     }  # fmt: skip
     rows = [
-        f'<tr><th scope="row">{escape(code)}</th><td class="words">{escape(words.get(code, answer.get("description", "")))}</td></tr>'
+        (escape(code), escape(words.get(code, answer.get("description", ""))))
         for code, answer in sorted(responses.items())
     ]
-    return [f'<div class="scroll"><table><tbody>{"".join(rows)}</tbody></table></div>']
+    return [_table(rows)]
