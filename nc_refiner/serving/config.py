@@ -70,6 +70,7 @@ class Server(Options):
         max_frames, max_height, max_width: of a clip.
         queue: jobs that may wait; beyond it a client is told to come back later (429).
         allow: settings that a request may give: `seed: true`, `strength: [0.1, 0.6]`.
+        upload_seconds: how long sending a clip may take.
         url_prefixes: clips are also fetched from addresses that begin with one of these; each ends with `/`.
         private_urls: such an address may lead into a private network by name.
         url_seconds: how long fetching a clip may take.
@@ -96,6 +97,7 @@ class Server(Options):
     max_width: int = Field(1920, ge=16, le=16384)
     queue: int = Field(64, ge=1, le=1_000_000)
     allow: dict[str, Literal[True] | Range] = Field({"seed": True, "prompt": True})
+    upload_seconds: Seconds = 300.0
     url_prefixes: list[str] = Field([])
     private_urls: bool = False
     url_seconds: Seconds = 60.0

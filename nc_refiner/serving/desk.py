@@ -9,13 +9,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..files import FileError
 from .jobs import FINISHED, Job, JobFolder
 from .worker import Done
 
-__all__ = ["Cancelled", "Closed", "Desk", "Full", "Watcher"]
+__all__ = ["Cancelled", "Closed", "Desk", "Full", "Place", "Watcher"]
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,13 @@ class Closed(Exception):
 
 class Cancelled(Exception):
     """The client has cancelled the job."""
+
+
+@dataclass
+class Place:
+    """In the queue, for a job that is still being uploaded; `held`: 1 until it is taken."""
+
+    held: int = 1
 
 
 class Watcher:
@@ -115,8 +123,8 @@ class Desk:
         return self._reserved + sum(map(len, self._waiting.values()))
 
     @contextmanager
-    def place(self) -> Iterator[None]:
-        """Hold a place in the queue while a clip is uploaded.
+    def place(self) -> Iterator[Place]:
+        """Hold a place in the queue while a clip is uploaded; `submit` takes it.
 
         Raises:
             Closed, Full: at once.
@@ -127,19 +135,21 @@ class Desk:
             if self._length() >= self._most:
                 raise Full(self.retry_after())
             self._reserved += 1
+        place = Place()
         try:
-            yield
+            yield place
         finally:
             with self._changed:
-                self._reserved -= 1
+                self._reserved -= place.held
                 self._changed.notify_all()
 
-    def submit(self, job: Job, incoming: Path, clip: Path) -> None:
-        """Take in a job whose place is held; FileError where the disk takes none, `Closed` if it is too late."""
+    def submit(self, place: Place, job: Job, incoming: Path, clip: Path) -> None:
+        """Take in a job on a place that is held; FileError where the disk takes none, `Closed` if it is too late."""
         with self._changed:
             if self._stopped:
                 raise Closed
             self._folder.accept(job, incoming, clip)
+            self._reserved, place.held = self._reserved - 1, 0
             self._jobs[job.id] = job
             self._waiting[job.arm].append(job)
             self._changed.notify_all()
@@ -246,7 +256,7 @@ class Desk:
         self.close()
         ends = time.monotonic() + seconds
         with self._changed:
-            while (self._length() or self._running) and time.monotonic() < ends:
+            while not self._stopped and (self._length() or self._running) and time.monotonic() < ends:
                 self._changed.wait(min(1.0, max(0.0, ends - time.monotonic())))
             done = not (self._length() or self._running)
             self._stopped = True

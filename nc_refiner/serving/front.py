@@ -15,13 +15,14 @@ from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
 from .._version import __version__
 from ..files import FileError
 from .asking import Refused, check_clip, settings_of, suffix_of, unit_of
 from .config import Server
-from .desk import Closed, Desk, Full
+from .desk import Closed, Desk, Full, Place
 from .fetch import FetchError, Prefix, TooLarge, fetch
 from .jobs import FINISHED, Job, JobFolder
 from .metrics import Metrics
@@ -105,26 +106,31 @@ def create_app(
         """A clip as a file, or by a URL that this server fetches from. The answer names the job; ask for it until it
         is done."""
         try:
-            with desk.place():
+            with desk.place() as place:
                 incoming = folder.incoming()
                 try:
-                    job = await _taken(request, incoming)
+                    job = await _taken(request, incoming, place)
                 finally:
                     shutil.rmtree(incoming, ignore_errors=True)
         except Closed:
             raise Refused(503, "the server is about to end and takes no more jobs; try again soon", LATER) from None
         except Full as error:
             raise Refused(429, str(error), {"retry-after": str(error.retry_after)}) from None
+        except ClientDisconnect:
+            raise Refused(400, "the request ended before the clip had come") from None
         except OSError as error:
             raise FileError(f"{folder.root}: {error.strerror or error}") from None
         return JSONResponse(view(job), 202, headers={"location": f"/v1/jobs/{job.id}", **SOON})
 
-    async def _taken(request: Request, incoming: Path) -> Job:
+    async def _taken(request: Request, incoming: Path, place: Place) -> Job:
         unit = unit_of(request.headers, server)
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         clip = incoming / "clip"
         if kind == "multipart/form-data":
-            name, settings = await _uploaded(request, clip)
+            try:
+                name, settings = await asyncio.wait_for(_uploaded(request, clip), server.upload_seconds)
+            except asyncio.TimeoutError:
+                raise Refused(408, f"the clip did not come within {server.upload_seconds:g} seconds") from None
         elif kind == "application/json":
             name, settings = await _by_url(request, clip)
         else:
@@ -133,7 +139,7 @@ def create_app(
         named = clip.rename(incoming / f"clip{suffix_of(name)}")
         await run_in_threadpool(check_clip, named, server)
         job = Job.new(unit, arm_of(unit), named.suffix, own, seed)
-        await run_in_threadpool(desk.submit, job, incoming, named)
+        await run_in_threadpool(desk.submit, place, job, incoming, named)
         return job
 
     async def _uploaded(request: Request, clip: Path) -> tuple[str, Any]:

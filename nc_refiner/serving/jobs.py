@@ -83,7 +83,8 @@ class JobFolder:
 
     def __init__(self, root: Path):
         self.root = root
-        root.mkdir(parents=True, exist_ok=True)
+        # Other users of the machine have no business with clients' clips.
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
         for left in root.glob(f"{INCOMING}*"):
             # Uploads that a server did not live to finish; their clients were never told of a job.
             shutil.rmtree(left, ignore_errors=True)

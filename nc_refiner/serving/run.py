@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..evaluation.extras import load
+from ..experiment.study.patience import impatient
 from ..files import FileError, exclusive
 from .arms import Cluster
 from .config import ServingConfig
@@ -26,6 +27,8 @@ __all__ = ["Serving", "serve"]
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 5.0
+IDLE_SECONDS = 30.0
+"""A connection on which nobody asks for anything is closed after so long."""
 
 
 @dataclass(frozen=True)
@@ -161,6 +164,7 @@ class _Runner:
             proxy_headers=False,
             timeout_graceful_shutdown=5,
             timeout_keep_alive=30,
+            http=impatient(IDLE_SECONDS),
             limit_concurrency=1024,
         )
         self._server = Server(config)
