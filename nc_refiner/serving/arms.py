@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -22,6 +23,7 @@ __all__ = ["Cluster", "RemoteArm", "Stopped", "TooSlow", "WorkFailed", "WorkerLo
 
 log = logging.getLogger(__name__)
 
+CONNECT_SECONDS = 5.0
 HUNG_SECONDS = 60.0
 """A call that was told to stop and has not after so long: its replica is replaced."""
 
@@ -203,6 +205,8 @@ class Cluster:
         import ray
 
         self._own, self._apps = address is None, list[str]()
+        if address is not None:
+            _check_address(address)
         needed = sum((place.max_replicas or 1) * (place.cpus or 0) for place in places.values())
         with _one_line(f"no Ray cluster can be used at {address}" if address else "Ray cannot be started here"):
             ray.init(
@@ -254,6 +258,8 @@ class Cluster:
                 Replica,
                 name=name,
                 max_ongoing_requests=1,
+                # What cannot be built now cannot be built in an hour either; the person is at the terminal.
+                max_constructor_retry_count=2,
                 ray_actor_options={"num_cpus": place.cpus, "num_gpus": self._gpus[name]},
                 health_check_period_s=5,
                 graceful_shutdown_timeout_s=5,
@@ -302,6 +308,21 @@ class Cluster:
         for app in [] if self._own else self._apps:
             serve.delete(app, _blocking=False)
         ray.shutdown()
+
+
+def _check_address(address: str) -> None:
+    """ValueError where nobody answers; Ray itself would wait for minutes."""
+    if "://" in address:
+        raise ValueError(f"--ray {address}: give the address of the head node, HOST:6379, or auto")
+    host, colon, port = address.rpartition(":")
+    if not colon:
+        return  # `auto`, which Ray answers at once
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS):
+            return
+    except (OSError, ValueError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ValueError(f"no Ray cluster answers at {address}: {reason}") from None
 
 
 @contextmanager
