@@ -5,28 +5,29 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
-from dataclasses import asdict, fields
+import re
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from ..adapters.registry import available
+from ..cascade.stages.ab import ABOptions
 from ..config.document import ConfigError, read_document
-from ..config.options import Options
+from ..config.options import Options, StageOptions
 from ..config.overrides import apply_overrides
 from ..config.problems import raise_unknown_key, validated
-from ..config.refiner import NCOptions, SDEditOptions, refiner_options
-from ..experiment.live.assignment import Split
-from ..experiment.live.budgets import Guardrails
-from ..experiment.offline.config import NAME, SETTINGS, ArmConfig
+from ..config.refiner import NCOptions, SDEditDescription, SDEditOptions
+from ..config.section import read_section
 from ..naming import did_you_mean
-from ..refining.settings import RefineSettings
 from .fetch import Prefix
 from .worker import ArmSpec
 
-__all__ = ["ALLOWABLE", "Live", "Place", "Server", "ServingConfig", "is_loopback", "load_config", "schema_text"]
+__all__ = ["ALLOWABLE", "Place", "Server", "ServingConfig", "is_loopback", "load_config", "schema_text"]
 
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+SINGLE = "refiner"
+"""What a refiner is called that is served alone."""
 ALLOWABLE = {
     "seed": (0, 2**63 - 1),
     "strength": (0.0, 1.0),
@@ -38,7 +39,6 @@ ALLOWABLE = {
 """What a request may set where the file allows it, and the widest range of each; None: text."""
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
-Share = Annotated[float, Field(gt=0)]
 Range = Annotated[list[float], Field(min_length=2, max_length=2)]
 
 
@@ -145,54 +145,8 @@ class Server(Options):
         )
 
 
-class Rails(Options):
-    """Guardrails of every arm but the control; fields as in `Guardrails`."""
-
-    seconds: Annotated[float, Field(gt=0)] | None = None
-    window: int = Field(50, ge=1, le=100_000)
-    min_calls: int = Field(10, ge=1, le=100_000)
-    max_failure_rate: float = Field(0.2, ge=0, le=1)
-
-    def guardrails(self) -> Guardrails:
-        """As the router takes them."""
-        return Guardrails(**self.model_dump())
-
-
-class Live(Options):
-    """The section `live:`: how users are shared out among the arms, and where it is recorded.
-
-    Attributes:
-        weights: arm → weight; default: equal.
-        salt, ramp, holdout, holdout_name, layer, slots: as in `nc_refiner.experiment.Split`.
-        mode: `live`, or `shadow`: everyone is given the control, the other arms run afterwards for the record alone.
-        store: URL of a database, or an SQLite file beside this one; default: `records.db` in `serve.folder`.
-        guardrails: what an arm may cost before the control answers instead.
-        switch_file: while this file exists the arms named in it are off, all if it is empty.
-    """
-
-    weights: dict[str, Share] | None = None
-    salt: str = ""
-    ramp: float = Field(1.0, ge=0, le=1)
-    holdout: float = Field(0.0, ge=0, lt=1)
-    holdout_name: str = "global"
-    layer: str | None = None
-    slots: Range = Field([0.0, 1.0])
-    mode: Literal["live", "shadow"] = "live"
-    store: str | None = None
-    guardrails: Rails = Rails()
-    switch_file: str | None = None
-
-    @model_validator(mode="after")
-    def _in_range(self) -> Live:
-        try:
-            self.guardrails.guardrails()
-        except ValueError as error:
-            raise ValueError(f"guardrails: {error}") from None
-        return self
-
-
-def _arm(value: Any) -> Any:
-    return {"refiner": value} if isinstance(value, str) else value
+Refiner = ABOptions | NCOptions | SDEditOptions
+KINDS: dict[str, type[StageOptions]] = {"ab": ABOptions, "nc": NCOptions, "sdedit": SDEditOptions}
 
 
 class ServingConfig(Options):
@@ -200,94 +154,45 @@ class ServingConfig(Options):
 
     Attributes:
         version: of this format; 1.
-        refiner: the one refiner that is served, as in a cascade; or
-        experiment, arms, control, adapter, settings: an experiment's arms, as in the file of `nc-refiner ab run`.
-        live: how users are shared out.
+        refiner: what is served, written as in a cascade: `nc`, `sdedit`, or `ab`, an experiment with its arms.
         serve: the server.
     """
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, arbitrary_types_allowed=True)
-
     version: Literal[1]
-    refiner: NCOptions | SDEditOptions | None = None
-    experiment: Annotated[str, Field(pattern=f"^{NAME.pattern}$")] | None = None
-    adapter: dict[str, Any] = Field({"name": "embedded"})
-    settings: dict[str, Any] = Field({})
-    arms: dict[str, Annotated[ArmConfig, BeforeValidator(_arm)]] = Field({})
-    control: str | None = None
-    live: Live = Live()
+    refiner: Annotated[Refiner, Field(discriminator="type")]
     serve: Server = Server()
 
     @model_validator(mode="after")
     def _consistent(self) -> ServingConfig:
-        if (self.refiner is None) == (not self.arms):
-            raise ValueError("give either refiner: (one refiner) or experiment: with arms:, and not both")
-        if not self.arms:
-            return self
-        if self.experiment is None:
-            raise ValueError("arms need the key 'experiment', the name under which they are recorded")
-        if len(self.arms) < 2:
-            raise ValueError("arms has one; an experiment needs a control and at least one other, or write refiner:")
-        for name in (*self.arms, *self.serve.arms):
+        experiment = self.experiment
+        names = [SINGLE] if experiment is None else list(experiment.arms)
+        for name in names:
             if not NAME.fullmatch(name):
                 raise ValueError(f"arm {name!r}: names are letters, digits, dots, dashes and underscores")
         for name in self.serve.arms:
-            _known("serve.arms", name, list(self.arms))
-        for adapter in (self.adapter, *(arm.adapter for arm in self.arms.values() if arm.adapter is not None)):
-            _known("adapter's name", str(adapter.get("name")), available())
-        for key in self.settings:
-            _known("settings key", key, SETTINGS)
-        RefineSettings(**self.settings)
-        self.split()
+            if name not in names:
+                hint = did_you_mean(name, names, before="; ")
+                raise ValueError(f"serve.arms names {name!r}; the arms are {', '.join(names)}{hint}")
+        if experiment is not None and experiment.guardrails.memory_bytes is not None:
+            raise ValueError("guardrails.memory_bytes is measured where a refiner runs, which is not in the server")
         return self
 
-    def split(self) -> Split:
-        """How users are shared out; ValueError where that does not fit the arms."""
-        live = self.live
-        weights = dict.fromkeys(self.arms, 1.0) if live.weights is None else dict(live.weights)
-        for name in weights:
-            _known("live.weights", name, list(self.arms))
-        return Split(
-            self.experiment or "",
-            weights,
-            control=self.control or "",
-            salt=live.salt,
-            ramp=live.ramp,
-            holdout=live.holdout,
-            holdout_name=live.holdout_name,
-            layer=live.layer,
-            slots=(live.slots[0], live.slots[1]),
-        )
+    @property
+    def experiment(self) -> ABOptions | None:
+        """The experiment; None where one refiner is served."""
+        return self.refiner if isinstance(self.refiner, ABOptions) else None
 
     def specs(self) -> dict[str, ArmSpec]:
         """Every refiner that is to be deployed, as plain data; a single one is called `refiner`."""
-        if self.refiner is not None:
-            one = self.refiner
-            calibration = _calibration(one.calibration(), getattr(one, "cutoff", None))
-            return {"refiner": ArmSpec(one.backbone.adapter, one.backbone.options, calibration, one.settings())}
-        shared, found = RefineSettings(**self.settings), {}
-        for name, arm in self.arms.items():
-            options = dict(self.adapter if arm.adapter is None else arm.adapter)
-            adapter = options.pop("name")
-            chosen = arm.settings(shared, 0)
-            settings = {field.name: getattr(chosen, field.name) for field in fields(RefineSettings)}
-            kept = {key: value for key, value in settings.items() if value is not None and key != "seed"}
-            found[name] = ArmSpec(adapter, options, _calibration(arm.calibration(), arm.cutoff), kept)
-        return found
+        arms = {SINGLE: self.refiner} if isinstance(self.refiner, SDEditDescription) else self.refiner.arms
+        return {name: _spec(arm) for name, arm in arms.items()}
 
 
-def _calibration(calibration: Any, cutoff: float | None) -> dict[str, Any]:
-    """Fields of `NoiseCalibration`, without a cutoff where the adapter's own counts."""
-    found = asdict(calibration)
-    if cutoff is None:
-        del found["cutoff"]
-    return found
-
-
-def _known(what: str, found: str, allowed: list[str] | tuple[str, ...]) -> None:
-    if found not in allowed:
-        hint = did_you_mean(found, allowed, before="; ")
-        raise ValueError(f"{what} is {found!r}; allowed: {', '.join(allowed)}{hint}")
+def _spec(arm: SDEditDescription) -> ArmSpec:
+    calibration = asdict(arm.calibration())
+    if getattr(arm, "cutoff", None) is None:
+        del calibration["cutoff"]
+    return ArmSpec(arm.backbone.adapter, arm.backbone.options, calibration, arm.settings())
 
 
 def is_loopback(host: str) -> bool:
@@ -313,8 +218,10 @@ def load_config(path: str | os.PathLike[str], overrides: list[str] | None = None
     for key in data:
         if key not in ServingConfig.model_fields:
             raise_unknown_key(document, (key,), ServingConfig.model_fields)
-    if "refiner" in data:
-        data["refiner"] = refiner_options(document, data["refiner"])
+    found = read_section(document, "refiner", data.get("refiner"), KINDS, KINDS.__getitem__, needed=True)
+    if found is None:
+        raise ConfigError(f"{document.where(('refiner',))}: there is nothing to serve; write refiner: nc")
+    data["refiner"] = found
     config: ServingConfig = validated(ServingConfig, data, document)
     return config
 
@@ -322,10 +229,11 @@ def load_config(path: str | os.PathLike[str], overrides: list[str] | None = None
 def schema_text() -> str:
     """The JSON Schema of the file, for editors."""
     schema = ServingConfig.model_json_schema()
-    choices = [{"$ref": "#/$defs/NCOptions"}, {"$ref": "#/$defs/SDEditOptions"}]
-    schema["properties"]["refiner"] = {"oneOf": [{"enum": ["nc", "sdedit"]}, *choices]}
-    arm = schema["properties"]["arms"]["additionalProperties"]
-    schema["properties"]["arms"]["additionalProperties"] = {"oneOf": [{"enum": ["nc", "sdedit"]}, arm]}
+    # The short form of a refiner, as a cascade takes it.
+    schema["properties"]["refiner"] = {"oneOf": [{"enum": ["nc", "sdedit"]}, schema["properties"]["refiner"]]}
+    for name in ("ABOptions", "NCOptions", "SDEditOptions"):
+        options = schema["$defs"][name]
+        options["required"] = sorted({*options.get("required", []), "type"})
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "nc_refiner serve"
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"

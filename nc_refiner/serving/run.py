@@ -82,7 +82,10 @@ def serve(
         try:
             metrics = Metrics()
             arms = cluster.deploy(
-                f"nc_refiner-{config.experiment or 'serve'}", config.specs(), server.attempts, server.seconds
+                f"nc_refiner-{config.experiment.experiment if config.experiment else 'serve'}",
+                config.specs(),
+                server.attempts,
+                server.seconds,
             )
             service = Service(config, base, arms, folder, metrics.experiment)
             workers = {name: place.max_replicas or 1 for name, place in places.items()}

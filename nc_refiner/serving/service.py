@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..cascade.stages.ab import ABOptions
 from ..experiment.live.assignment import Split
+from ..experiment.live.budgets import Guardrails
 from ..experiment.live.routing import Router, RouterOptions
 from ..experiment.live.telemetry import Telemetry
 from ..experiment.store import Store
@@ -43,34 +45,36 @@ class Service:
         telemetry: Telemetry | None = None,
     ):
         self._config, self._arms, self._folder = config, dict(arms), folder
-        self._router = self._routed(base, telemetry) if config.arms else None
+        self._router = None if config.experiment is None else self._routed(config.experiment, base, telemetry)
 
-    def _routed(self, base: Path, telemetry: Telemetry | None) -> Router:
-        live, split = self._config.live, self._config.split()
-        recorder = Recorder(Store(self._store(base)), durable=True)
+    def _routed(self, experiment: ABOptions, base: Path, telemetry: Telemetry | None) -> Router:
+        weights = experiment.weights or dict.fromkeys(experiment.arms, 1.0)
+        names = ("salt", "ramp", "holdout", "holdout_name", "layer")
+        split = Split(
+            experiment.experiment,
+            weights,
+            control=next(iter(experiment.arms)),
+            slots=(experiment.slots[0], experiment.slots[1]),
+            **{name: getattr(experiment, name) for name in names},
+        )
         options = RouterOptions(
-            mode=live.mode,
-            guardrails=live.guardrails.guardrails(),
-            switch_file=None if live.switch_file is None else base / live.switch_file,
+            mode=experiment.mode,
+            guardrails=Guardrails(**experiment.guardrails.model_dump()),
+            switch_file=None if experiment.switch_file is None else base / experiment.switch_file,
             telemetry=telemetry,
             takes_on_step=True,
         )
+        recorder = Recorder(Store(self._store(experiment.store, base)), durable=True)
         try:
             return Router(self._arms, split, recorder, options, lambda done: (done.content_loss, done.receipt))
         except BaseException:
             recorder.close(0)
             raise
 
-    def _store(self, base: Path) -> str:
-        named = self._config.live.store
+    def _store(self, named: str | None, base: Path) -> str:
         if named is None:
             return str((self._folder.root / "records.db").resolve())
         return named if "://" in named else str((base / named).resolve())
-
-    @property
-    def split(self) -> Split | None:
-        """How users are shared out; None for a single refiner."""
-        return None if self._router is None else self._router.split
 
     def arm(self, unit: str) -> str:
         """The arm whose workers do the jobs of `unit`."""

@@ -24,12 +24,18 @@ from nc_refiner.video import write_clip
 SETTINGS = {"strength": 0.5, "num_inference_steps": 2}
 ARMS = {
     "version": 1,
-    "experiment": "sharper",
-    "control": "sdedit",
-    "settings": SETTINGS,
-    "arms": {"sdedit": "sdedit", "nc": {"refiner": "nc", "iterations": 1}},
+    "refiner": {
+        "type": "ab",
+        "experiment": "sharper",
+        "arms": {"sdedit": {"type": "sdedit", **SETTINGS}, "nc": {"type": "nc", "iterations": 1, **SETTINGS}},
+    },
 }
 ONE = {"version": 1, "refiner": {"type": "nc", "iterations": 1, **SETTINGS}}
+
+
+def with_options(**options: Any) -> dict[str, Any]:
+    """`ARMS` with other options of the experiment."""
+    return {**ARMS, "refiner": {**ARMS["refiner"], **options}}
 
 
 class LocalArm:
@@ -57,7 +63,7 @@ class Here:
         from nc_refiner.serving.metrics import Metrics
 
         file = folder / "serve.yaml"
-        file.write_text(yaml.safe_dump(data), encoding="utf-8")
+        file.write_text(yaml.safe_dump(data, sort_keys=False), encoding="utf-8")
         self.config = load_config(file)
         server, specs = self.config.serve, self.config.specs()
         self.jobs = JobFolder(folder / server.folder)

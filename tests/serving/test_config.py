@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import jsonschema
 import pytest
@@ -15,7 +17,7 @@ from nc_refiner.config.document import ConfigError
 from nc_refiner.serving.config import load_config, schema_text
 from nc_refiner.serving.tokens import token_of
 
-from .conftest import ARMS, ONE
+from .conftest import ARMS, ONE, with_options
 
 
 def written(folder, data):
@@ -27,27 +29,25 @@ def written(folder, data):
 @pytest.mark.parametrize(
     ("data", "told"),
     [
-        ({"version": 1}, "give either refiner: (one refiner) or experiment: with arms:"),
-        ({**ONE, "arms": ARMS["arms"], "experiment": "a"}, "give either refiner"),
+        ({"version": 1}, "there is nothing to serve"),
+        ({"version": 1, "refiner": "none"}, "there is nothing to serve"),
         ({"refiner": "nc"}, "the key 'version' is missing"),
         ({"version": 2, "refiner": "nc"}, "version is 2"),
         ({"version": 1, "refiner": "ncc"}, "did you mean 'nc'"),
         ({"version": 1, "refiner": {"type": "nc", "iteration": 1}}, "did you mean 'iterations'"),
         ({"version": 1, "refiner": {"type": "nc", "backbone": {"adapter": "x"}}}, "there is no adapter 'x'"),
-        ({**ONE, "clips": []}, "unknown key 'clips'"),
-        ({**ARMS, "experiment": None}, "arms need the key 'experiment'"),
-        ({**ARMS, "control": "other"}, "control is 'other'"),
-        ({**ARMS, "arms": {"a": "sdedit"}}, "arms has one"),
-        ({**ARMS, "arms": {"a": "sdedit", "b/c": "nc"}, "control": "a"}, "arm 'b/c': names are letters"),
-        ({**ARMS, "arms": {"a": {"refiner": "sdedit", "iterations": 3}, "b": "nc"}}, "sdedit does not calibrate"),
-        ({**ARMS, "adapter": {"name": "embeded"}}, "did you mean 'embedded'"),
-        ({**ARMS, "settings": {"strenght": 0.4}}, "did you mean 'strength'"),
-        ({**ARMS, "settings": {"strength": 2}}, "strength is 2"),
-        ({**ARMS, "live": {"weights": {"x": 1.0}}}, "live.weights is 'x'"),
-        ({**ARMS, "live": {"weights": {"nc": 0.0}}}, "it must be above 0"),
-        ({**ARMS, "live": {"mode": "dark"}}, "live.mode is 'dark'"),
-        ({**ARMS, "live": {"guardrails": {"min_calls": 99}}}, "guardrails: min_calls is 99"),
-        ({**ARMS, "serve": {"arms": {"x": {}}}}, "serve.arms is 'x'"),
+        ({**ONE, "base": "embedded"}, "unknown key 'base'"),
+        ({"version": 1, "refiner": "ab"}, "refiner needs the key 'experiment'"),
+        (with_options(arms={"a": {"type": "sdedit"}}), "refiner.arms is"),
+        (with_options(arms={"a": {"type": "sdedit"}, "b/c": {"type": "nc"}}), "arm 'b/c': names are letters"),
+        (with_options(arms={"a": {"type": "sdedit", "iterations": 3}, "b": {"type": "nc"}}), "key 'iterations'"),
+        (with_options(arms={"a": {"type": "sdedit"}, "b": {"type": "nc", "strength": 2.0}}), "strength is 2.0"),
+        (with_options(weights={"x": 1.0}), "weights name x"),
+        (with_options(weights={"nc": 0.0, "sdedit": 1.0}), "it must be above 0"),
+        (with_options(mode="dark"), "refiner.mode is 'dark'"),
+        (with_options(guardrails={"min_calls": 99}), "min_calls is 99"),
+        (with_options(guardrails={"memory_bytes": 99}), "is measured where a refiner runs"),
+        ({**ARMS, "serve": {"arms": {"x": {}}}}, "serve.arms names 'x'"),
         ({**ONE, "serve": {"ports": 1}}, "did you mean 'port'"),
         ({**ONE, "serve": {"port": 70000}}, "serve.port is 70000"),
         ({**ONE, "serve": {"host": "refiner.example"}}, "give an IP address or localhost"),
@@ -71,13 +71,12 @@ def test_one_line_says_what_is_wrong_and_where(tmp_path, data, told):
     assert told in str(caught.value) and "\n" not in str(caught.value) and str(path) in str(caught.value)
 
 
-def test_arms_become_what_the_offline_experiment_runs(tmp_path):
-    arms = {"a": {"refiner": "sdedit", "strength": 0.3}, "b": {"refiner": "nc", "cutoff": 0.5, "iterations": 2}}
-    config = load_config(written(tmp_path, {**ARMS, "arms": arms, "control": "a"}))
-    one, other = config.specs().values()
+def test_arms_become_what_a_cascade_would_run(tmp_path):
+    arms = {"a": {"type": "sdedit", "strength": 0.3}, "b": {"type": "nc", "cutoff": 0.5, "iterations": 2}}
+    one, other = load_config(written(tmp_path, with_options(arms=arms))).specs().values()
     assert (one.calibration["iterations"], one.settings["strength"]) == (0, 0.3)
     assert (other.calibration["iterations"], other.calibration["cutoff"]) == (2, 0.5)
-    assert other.settings["strength"] == 0.5 and "cutoff" not in one.calibration and "seed" not in one.settings
+    assert "cutoff" not in one.calibration and "strength" not in other.settings
     assert other.build().calibration.cutoff == 0.5
     assert one.build().calibration.cutoff == one.build().adapter.requirements.default_cutoff
 
@@ -148,3 +147,10 @@ def test_the_command_says_what_it_lacks(tmp_path, capsys):
     assert "does not exist" in capsys.readouterr().err
     assert main(["serve", "--schema"]) == 0
     assert json.loads(capsys.readouterr().out)["title"] == "nc_refiner serve"
+
+
+@pytest.mark.parametrize("name", ["serve-one", "serve-arms"])
+def test_the_guides_files_are_taken(tmp_path, name):
+    text = (Path(__file__).parents[2] / "docs" / "guides" / "serving.md").read_text(encoding="utf-8")
+    (data,) = re.findall(rf"<!-- snippet: {name} -->\n```yaml\n(.*?)```", text, flags=re.DOTALL)
+    assert load_config(written(tmp_path, data)).specs()

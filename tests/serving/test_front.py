@@ -12,7 +12,7 @@ from nc_refiner import CalibratedRefiner
 from nc_refiner.serving import desk as desk_module
 from nc_refiner.video import read_clip, write_clip
 
-from .conftest import ARMS, ONE, SETTINGS
+from .conftest import ARMS, ONE, SETTINGS, with_options
 
 TOKEN = "a-secret-of-this-test"
 
@@ -80,7 +80,7 @@ def test_the_control_answers_where_an_arm_fails(here, mp4, tmp_path):
 
 
 def test_shadow_runs_are_recorded_beside_the_answer(here, mp4, tmp_path):
-    server = here({**ARMS, "live": {"mode": "shadow"}})
+    server = here(with_options(mode="shadow"))
     job = server.hand_in(mp4(), unit="u").json()["id"]
     assert server.wait(job)["state"] == "done"
     server.close()

@@ -25,13 +25,12 @@ pytestmark = pytest.mark.slow
 REQUESTS, CLIENTS, USERS, QUEUE = 300, 8, 40, 12
 CONFIG = f"""
 version: 1
-experiment: chaos
-control: sdedit
-settings: {{strength: 0.5, num_inference_steps: 2}}
-arms:
-  sdedit: sdedit
-  nc: {{refiner: nc, iterations: 1, adapter: {{name: flaky}}}}
-live:
+refiner:
+  type: ab
+  experiment: chaos
+  arms:
+    sdedit: {{type: sdedit, strength: 0.5, num_inference_steps: 2}}
+    nc: {{type: nc, iterations: 1, strength: 0.5, num_inference_steps: 2, backbone: {{adapter: flaky}}}}
   guardrails: {{max_failure_rate: 1.0}}
 serve:
   port: 0
