@@ -119,7 +119,7 @@ class WindowPool(RefinerAdapter):
     # Everything else is the adapter's own
 
     @property
-    def evaluations(self) -> int:  # type: ignore[override]
+    def evaluations(self) -> int:
         """Of this process's copy and the actors' together."""
         return self._inner.evaluations
 

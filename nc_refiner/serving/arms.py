@@ -240,7 +240,7 @@ class Cluster:
         """
         from ray import serve
 
-        targets = []
+        targets, names = [], []
         for name, spec in specs.items():
             place, app = self._places[name], f"{prefix}-{name}"
             replicas, most = place.replicas or 1, place.max_replicas or 1
@@ -266,19 +266,21 @@ class Cluster:
                 **scale,
             )
             targets.append(serve.RunTarget(deployment.bind(spec), name=app, route_prefix=None))
-            self._apps.append(app)
+            names.append(app)
+        self._apps += names
         serve.start(proxy_location="Disabled", logging_config={"log_level": "WARNING", "enable_access_log": False})
         try:
             handles = serve.run_many(targets)
         except Exception as error:
-            raise ValueError(self._trouble() or f"the refiners could not be started: {_line(error)}") from None
+            raise ValueError(self._trouble(names) or f"the refiners could not be started: {_line(error)}") from None
         return {name: RemoteArm(handle, attempts, seconds) for name, handle in zip(specs, handles, strict=True)}
 
-    def _trouble(self) -> str:
-        """What the replicas that could not be started said."""
+    @staticmethod
+    def _trouble(apps: list[str]) -> str:
+        """What the replicas of `apps` said that could not be started."""
         from ray import serve
 
-        for app in self._apps:
+        for app in apps:
             status = serve.status().applications.get(app)
             for name, deployment in (status.deployments if status is not None else {}).items():
                 lines = [line.strip() for line in deployment.message.splitlines() if line.strip()]

@@ -8,7 +8,7 @@ import os
 import re
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -23,7 +23,16 @@ from ..naming import did_you_mean
 from .fetch import Prefix
 from .worker import ArmSpec
 
-__all__ = ["ALLOWABLE", "Place", "Server", "ServingConfig", "is_loopback", "load_config", "schema_text"]
+__all__ = [
+    "ALLOWABLE",
+    "Place",
+    "Server",
+    "ServingConfig",
+    "is_loopback",
+    "load_config",
+    "schema_text",
+    "serving_schema",
+]
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 SINGLE = "refiner"
@@ -134,7 +143,7 @@ class Server(Options):
 
     def place(self, arm: str) -> Place:
         """Replicas, CPUs and GPUs of `arm`; `gpus` may be None."""
-        own = self.arms.get(arm, Place())
+        own = self.arms.get(arm) or Place.model_validate({})
         replicas = own.replicas or self.replicas
         most = own.max_replicas or (self.max_replicas if own.replicas is None else None) or replicas
         return Place(
@@ -160,7 +169,7 @@ class ServingConfig(Options):
 
     version: Literal[1]
     refiner: Annotated[Refiner, Field(discriminator="type")]
-    serve: Server = Server()
+    serve: Server = Field(default_factory=lambda: Server.model_validate({}))
 
     @model_validator(mode="after")
     def _consistent(self) -> ServingConfig:
@@ -226,8 +235,8 @@ def load_config(path: str | os.PathLike[str], overrides: list[str] | None = None
     return config
 
 
-def schema_text() -> str:
-    """The JSON Schema of the file, for editors."""
+def serving_schema() -> dict[str, Any]:
+    """The JSON Schema of the file."""
     schema = ServingConfig.model_json_schema()
     # The short form of a refiner, as a cascade takes it.
     schema["properties"]["refiner"] = {"oneOf": [{"enum": ["nc", "sdedit"]}, schema["properties"]["refiner"]]}
@@ -236,4 +245,9 @@ def schema_text() -> str:
         options["required"] = sorted({*options.get("required", []), "type"})
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "nc_refiner serve"
-    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+    return schema
+
+
+def schema_text() -> str:
+    """The same as text, for editors."""
+    return json.dumps(serving_schema(), indent=2, ensure_ascii=False) + "\n"

@@ -93,11 +93,14 @@ class Desk:
         self._ended = threading.Event()
         self._watcher.counts(lambda: self._length(), lambda: self._running)
         self._recover()
-        threads = [
-            (f"nc-refiner-{arm}-{i}", self._work, (arm,)) for arm, count in workers.items() for i in range(count)
-        ]
-        for name, target, given in [*threads, ("nc-refiner-sweep", self._sweep, ())]:
-            threading.Thread(target=target, args=given, name=name, daemon=True).start()
+        for arm, count in workers.items():
+            for number in range(count):
+                self._start(f"nc-refiner-{arm}-{number}", lambda arm=arm: self._work(arm))  # type: ignore[misc]
+        self._start("nc-refiner-sweep", self._sweep)
+
+    @staticmethod
+    def _start(name: str, target: Callable[[], None]) -> None:
+        threading.Thread(target=target, name=name, daemon=True).start()
 
     def _recover(self) -> None:
         """Take up what an earlier server left: results stay, what it had not finished is done now."""

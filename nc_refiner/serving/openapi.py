@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from html import escape
 from typing import Any, Literal
 
@@ -142,7 +143,7 @@ def _fields(model: dict[str, Any]) -> str:
     return _table([(f"<code>{escape(name)}</code>", escape(kind), escape(text)) for name, kind, text in rows])
 
 
-def _table(rows: list[tuple[str, ...]]) -> str:
+def _table(rows: Sequence[tuple[str, ...]]) -> str:
     """Rows of HTML, the first cell of each its heading."""
     lines = [
         f'<tr><th scope="row">{head}</th>{"".join(f"""<td class="words">{cell}</td>""" for cell in cells)}</tr>'

@@ -155,7 +155,7 @@ class _Runner:
         self._begun = False
         runner = self
 
-        class Server(uvicorn.Server):  # type: ignore[misc]
+        class Server(uvicorn.Server):
             def handle_exit(self, sig: int, frame: Any) -> None:
                 runner._signalled()
 

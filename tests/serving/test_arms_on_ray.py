@@ -48,6 +48,12 @@ def work(mp4) -> Work:
     return Work(mp4(), ".mp4", {}, 1, 100, 10_000)
 
 
+def test_a_refiner_that_cannot_be_built_is_told_in_one_line(cluster):
+    with pytest.raises(ValueError, match=r"build cannot be built: .*these weights are not for this model") as caught:
+        cluster.deploy("broken", {"build": ArmSpec("troubled", {"trouble": "build"})}, 1, 60)
+    assert "\n" not in str(caught.value)
+
+
 def test_steps_are_told_while_it_runs_and_the_caller_can_end_it(arms, work):
     class Enough(Exception):
         pass
@@ -104,12 +110,6 @@ def test_side_by_side_calls_wait_for_their_turn(arms, work):
 
 def test_replicas_are_counted(cluster, arms):
     assert cluster.ready()["slow"] == 1
-
-
-def test_a_refiner_that_cannot_be_built_is_told_in_one_line(cluster):
-    with pytest.raises(ValueError, match=r"build cannot be built: .*these weights are not for this model") as caught:
-        cluster.deploy("broken", {"build": ArmSpec("troubled", {"trouble": "build"})}, 1, 60)
-    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
