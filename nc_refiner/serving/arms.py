@@ -24,6 +24,7 @@ __all__ = ["Cluster", "RemoteArm", "Stopped", "TooSlow", "WorkFailed", "WorkerLo
 log = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 5.0
+START_ATTEMPTS = 3
 HUNG_SECONDS = 60.0
 """A call that was told to stop and has not after so long: its replica is replaced."""
 
@@ -209,18 +210,11 @@ class Cluster:
             _check_address(address)
         needed = sum((place.max_replicas or 1) * (place.cpus or 0) for place in places.values())
         with _one_line(f"no Ray cluster can be used at {address}" if address else "Ray cannot be started here"):
-            ray.init(
-                address=address or "local",
-                log_to_driver=False,
-                configure_logging=False,
-                logging_level=logging.ERROR,
-                # On one machine the number is ours: more workers than cores are slow, not impossible.
-                **(
-                    {"num_cpus": max(os.cpu_count() or 1, int(needed) + 1), "include_dashboard": False}
-                    if address is None
-                    else {}
-                ),
-            )
+            if address is None:
+                # On one machine the number of CPUs is ours: more workers than cores are slow, not impossible.
+                _started(num_cpus=max(os.cpu_count() or 1, int(needed) + 1), include_dashboard=False)
+            else:
+                _started(address=address)
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
         have = float(ray.cluster_resources().get("GPU", 0))
         self._gpus = {
@@ -310,6 +304,21 @@ class Cluster:
         for app in [] if self._own else self._apps:
             serve.delete(app, _blocking=False)
         ray.shutdown()
+
+
+def _started(**options: Any) -> None:
+    """Connect to Ray, or start it: a busy machine may need longer for that than Ray itself waits, so once more then."""
+    import ray
+
+    for left in reversed(range(START_ATTEMPTS)):
+        try:
+            ray.init(**{"address": "local", **options}, log_to_driver=False, logging_level=logging.ERROR)
+            return
+        except Exception as error:
+            ray.shutdown()
+            if not left or "timed out during startup" not in str(error):
+                raise
+            log.warning("Ray did not start in time; once more")
 
 
 def _check_address(address: str) -> None:
