@@ -75,6 +75,14 @@ EXTRAS["study"] = [
     "choix>=0.3.5",
     "krippendorff>=0.6",
 ]
+EXTRAS["serve"] = [
+    *EXTRAS["experiment"],
+    *EXTRAS["observability"],
+    "ray[serve]>=2.50",
+    "fastapi>=0.115",
+    "uvicorn>=0.30",
+    "python-multipart>=0.0.9",
+]
 EXTRAS["docs"] = ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.27"]
 EXTRAS["app"] = [*EXTRAS["evaluation"], "gradio>=6"]
 EXTRAS["dev"] = [

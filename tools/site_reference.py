@@ -16,6 +16,7 @@ import typer.main
 
 from nc_refiner.cascade.schema import json_schema
 from nc_refiner.cli.main import app
+from nc_refiner.serving.config import serving_schema
 
 FOLDER = Path(__file__).parents[1] / "docs" / "reference"
 
@@ -101,10 +102,14 @@ def yaml_page() -> str:
     lines = [
         "# YAML",
         "",
-        "Written by `python tools/site_reference.py` from the schema that `nc-refiner cascade --schema` prints.",
+        "Written by `python tools/site_reference.py` from the schemas that `nc-refiner cascade --schema` and",
+        "`nc-refiner serve --schema` print.",
         "",
     ]
+    server = serving_schema()
     sections = [("The cascade", schema), *((name, one) for name, one in sorted(schema["$defs"].items()))]
+    sections += [("The server", server), ("`serve:`", server["$defs"]["Server"])]
+    sections += [("`serve.arms`, an entry", server["$defs"]["Place"])]
     for name, one in sections:
         description = one.get("description", "")
         kind = one.get("properties", {}).get("type", {}).get("const")

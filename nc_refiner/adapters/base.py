@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -163,6 +163,14 @@ class RefinerAdapter(ABC):
         """x̂₀ at `x_t`, guided as the host guides (`None`: the host's scale), and clipped or thresholded where the host
         does so in its own sampling. Must not change any state.
         """
+
+    def predict_x0_each(
+        self, pieces: Iterable[Tensor], timestep: Tensor, condition: Any, guidance_scale: float | None = None
+    ) -> Iterator[Tensor]:
+        """`predict_x0` of several windows of one clip, in order: one after another, unless an adapter can have them
+        done side by side. Arguments as there."""
+        for piece in pieces:
+            yield self.predict_x0(piece, timestep, condition, guidance_scale)
 
     def step(
         self, x_t: Tensor, x0: Tensor, timesteps: Timesteps, index: int, generator: torch.Generator | None = None

@@ -27,6 +27,7 @@ from .interrupts import interrupted
 from .options import PlainCommand, PlainGroup, option
 from .refine import refine
 from .refiners import refiners
+from .serve import serve
 from .sweep import sweep
 from .tune import tune
 
@@ -70,7 +71,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for _command in (refine, cascade, init, evaluate, sweep, tune, doctor, refiners):
+for _command in (refine, cascade, serve, init, evaluate, sweep, tune, doctor, refiners):
     app.command(cls=PlainCommand)(_guarded(_command))
 app.command("app", cls=PlainCommand)(_guarded(try_it))
 app.add_typer(ab)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -50,13 +50,14 @@ class LatentWindows:
     def predict_x0(self, x_t: Tensor, timestep: Tensor, condition: Any, guidance_scale: float | None = None) -> Tensor:
         """x̂₀ of the whole clip `(1, C, count, H, W)`, as the adapter's own hook."""
 
-        def predict(part: slice) -> Tensor:
-            piece = x_t[:, :, part].contiguous()
-            x0 = self.adapter.predict_x0(piece, timestep, condition, guidance_scale)
-            self._on_window()
-            return x0
+        pieces = (x_t[:, :, part].contiguous() for part in self._parts())
 
-        return self._blended(x_t, predict)
+        def told() -> Iterator[Tensor]:
+            for x0 in self.adapter.predict_x0_each(pieces, timestep, condition, guidance_scale):
+                self._on_window()
+                yield x0
+
+        return self._blended(x_t, told())
 
     def denoise(
         self,
@@ -85,7 +86,7 @@ class LatentWindows:
                     **held,
                 )
 
-            return self._blended(x_t, finish)
+            return self._blended(x_t, map(finish, self._parts()))
         for index, timestep in enumerate(timesteps):
             if index == 0 and first_x0 is not None:
                 x0 = first_x0
@@ -98,10 +99,12 @@ class LatentWindows:
             x_t = self.adapter.step(x_t, x0, timesteps, index, generator)
         return x_t
 
-    def _blended(self, like: Tensor, piece: Callable[[slice], Tensor]) -> Tensor:
+    def _parts(self) -> Iterator[slice]:
+        return (slice(start, start + self.window) for start in self.starts)
+
+    def _blended(self, like: Tensor, pieces: Iterable[Tensor]) -> Tensor:
         wide = torch.promote_types(like.dtype, torch.float32)
         total = torch.zeros(like.shape, dtype=wide, device=like.device)
-        for start, weight in zip(self.starts, self._weights, strict=True):
-            part = slice(start, start + self.window)
-            total[:, :, part] += piece(part).to(wide) * weight.to(like.device, wide).view(-1, 1, 1)
+        for part, weight, piece in zip(self._parts(), self._weights, pieces, strict=True):
+            total[:, :, part] += piece.to(wide) * weight.to(like.device, wide).view(-1, 1, 1)
         return total.to(like.dtype)

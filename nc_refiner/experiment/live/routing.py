@@ -15,7 +15,7 @@ import torch
 
 from ..store.events import Assignment, SwitchState
 from ..store.recorder import Recorder
-from ..store.records import Failure, Outcome, SwitchRecord
+from ..store.records import Failure, Outcome, SwitchRecord, new_id
 from .assignment import Split
 from .attempts import Attempts, CallersOwn, failure_kind, failure_message, share_a_model
 from .budgets import Guardrails
@@ -173,13 +173,22 @@ class Router:
             return Assignment(self.control, "default")
         return given if given.arm in self.arms else Assignment(self.control, "default")
 
-    def call(self, unit: str, args: tuple[Any, ...], kwargs: dict[str, Any], seed: int | None = None) -> Any:
+    def call(
+        self,
+        unit: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        seed: int | None = None,
+        request_id: str | None = None,
+    ) -> Any:
         """Answer one request.
 
         Args:
             unit: who or what is assigned.
             args, kwargs: the arms' arguments.
             seed: for the record, where it is known.
+            request_id: of the record, at most 40 characters; a request that is answered again under the same one is
+                recorded once. Default: a fresh one.
 
         Raises:
             Whatever the control raises, and what the caller's own `on_step` raises.
@@ -192,7 +201,7 @@ class Router:
             given = Assignment(self.control, given.reason)
         off = self.switch.is_off(given.arm)
         counts = given.exposed and not off and sum(not self.switch.is_off(name) for name in self.arms) >= 2
-        request = Request(self.experiment, unit, given, seed, time.time(), off, counts)
+        request = Request(self.experiment, unit, given, seed, time.time(), off, counts, request_id or new_id())
         # States of generators are kept only where a second arm may need them.
         arguments = Arguments(args, kwargs) if given.arm != self.control or self.mode == "shadow" else None
         output: Any = None

@@ -1,0 +1,210 @@
+"""`WindowPool`: the windows of one long clip predicted side by side, by Ray actors with a copy of the model each."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..noise_level import NoiseLevel
+from .base import RefinerAdapter, Timesteps
+from .registry import create
+
+__all__ = ["WindowPool"]
+
+RETRIES = 2
+INSTALL = "ray is not installed; pip install 'nc_refiner[serve]'"
+
+
+class WindowPool(RefinerAdapter):
+    """An adapter whose estimates of a long clip's windows come from several actors at once.
+
+    A clip longer than a window is calibrated and denoised as one clip, as always; only the estimates of its windows,
+    which do not depend on each other, are made side by side. Their order in every sum is kept, so that the result is
+    the serial one bit for bit wherever the actors' devices compute as this one's does. An actor that is lost is started
+    again and its window done anew. Encoding, decoding and steps run here, as does everything about a short clip, and
+    the denoising of a host that owns its trajectory.
+
+    Args:
+        name, options: of the adapter, as `create` takes them; made here and once in every actor.
+        actors: ≥ 1.
+        cpus, gpus: of each actor; `gpus` by default 1 where the cluster has any.
+        address: of a running Ray cluster; None: the one this process is connected to, else one on this machine.
+
+    Raises:
+        ImportError: Ray is not installed. ValueError: the adapter's windows cannot be predicted on their own.
+
+    Examples:
+        >>> from nc_refiner import CalibratedRefiner
+        >>> with WindowPool("embedded", actors=2) as pool:                         # doctest: +SKIP
+        ...     result = CalibratedRefiner(pool)(long_clip, seed=1)
+    """
+
+    def __init__(
+        self,
+        name: str,
+        options: Mapping[str, Any] | None = None,
+        actors: int = 2,
+        *,
+        cpus: float = 1,
+        gpus: float | None = None,
+        address: str | None = None,
+    ):
+        if actors < 1:
+            raise ValueError(f"actors is {actors}; it must be at least 1")
+        try:
+            import ray
+        except ImportError as error:
+            raise ImportError(INSTALL) from error
+        self._inner = create(name, **(options or {}))
+        self.name, self.requirements = self._inner.name, self._inner.requirements
+        self.owns_trajectory = self._inner.owns_trajectory
+        if not self.requirements.latent_windows:
+            raise ValueError(f"{self.name} does not take windows of latents, so they cannot go to several actors")
+        self._own = not ray.is_initialized()
+        if self._own:
+            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+            # On one machine the number of CPUs is ours: more actors than cores are slow, not impossible.
+            local = {"num_cpus": max(os.cpu_count() or 1, int(actors * cpus) + 1), "include_dashboard": False}
+            ray.init(address=address or "local", log_to_driver=False, **({} if address else local))
+        if gpus is None:
+            gpus = min(1.0, float(ray.cluster_resources().get("GPU", 0)))
+        made = ray.remote(_Predictor).options(num_cpus=cpus, num_gpus=gpus, max_restarts=-1, max_task_retries=RETRIES)
+        self._actors = [made.remote(name, dict(options or {}), torch.get_num_threads()) for _ in range(actors)]
+        ray.get([actor.process.remote() for actor in self._actors])
+        self._condition: tuple[Any, Any] | None = None
+
+    def predict_x0_each(
+        self, pieces: Iterable[Tensor], timestep: Tensor, condition: Any, guidance_scale: float | None = None
+    ) -> Iterator[Tensor]:
+        """As the adapter's own, each window by the next actor; not more are held here than there are actors, twice."""
+        import ray
+
+        if self._condition is None or self._condition[0] is not condition:
+            self._condition = condition, ray.put(condition)
+        shared, waiting = self._condition[1], deque[Any]()
+        for index, piece in enumerate(pieces):
+            actor = self._actors[index % len(self._actors)]
+            waiting.append(actor.predict.remote(piece.cpu(), timestep.cpu(), shared, guidance_scale))
+            if len(waiting) >= 2 * len(self._actors):
+                yield self._taken(ray.get(waiting.popleft()))
+        while waiting:
+            yield self._taken(ray.get(waiting.popleft()))
+
+    def _taken(self, answer: tuple[Tensor, int]) -> Tensor:
+        x0, evaluations = answer
+        self.evaluations += evaluations
+        return x0.to(self.device)
+
+    def close(self) -> None:
+        """End the actors, and Ray where it was started for them."""
+        import ray
+
+        for actor in self._actors:
+            ray.kill(actor)
+        self._actors = []
+        if self._own:
+            ray.shutdown()
+
+    def __enter__(self) -> WindowPool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # Everything else is the adapter's own
+
+    @property
+    def evaluations(self) -> int:
+        """Of this process's copy and the actors' together."""
+        return self._inner.evaluations
+
+    @evaluations.setter
+    def evaluations(self, count: int) -> None:
+        self._inner.evaluations = count
+
+    @property
+    def device(self) -> torch.device:
+        return self._inner.device
+
+    @property
+    def takes_prompt(self) -> bool:
+        return self._inner.takes_prompt
+
+    def encode(self, frames: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        return self._inner.encode(frames, generator)
+
+    def condition(self, prompt: str | None = None, negative_prompt: str | None = None, **host: Any) -> Any:
+        return self._inner.condition(prompt, negative_prompt, **host)
+
+    def timesteps(self, num_inference_steps: int, strength: float) -> Timesteps:
+        return self._inner.timesteps(num_inference_steps, strength)
+
+    def count_steps(self, num_inference_steps: int, strength: float) -> int:
+        return self._inner.count_steps(num_inference_steps, strength)
+
+    def strength_at(self, timestep: float) -> float:
+        return self._inner.strength_at(timestep)
+
+    def noise_level(self, timestep: Tensor) -> NoiseLevel:
+        return self._inner.noise_level(timestep)
+
+    def predict_x0(self, x_t: Tensor, timestep: Tensor, condition: Any, guidance_scale: float | None = None) -> Tensor:
+        return self._inner.predict_x0(x_t, timestep, condition, guidance_scale)
+
+    def step(
+        self, x_t: Tensor, x0: Tensor, timesteps: Timesteps, index: int, generator: torch.Generator | None = None
+    ) -> Tensor:
+        return self._inner.step(x_t, x0, timesteps, index, generator)
+
+    def denoise(
+        self,
+        x_t: Tensor,
+        timesteps: Timesteps,
+        condition: Any,
+        *,
+        guidance_scale: float | None = None,
+        generator: torch.Generator | None = None,
+        first_x0: Tensor | None = None,
+        on_step: Callable[[], None] | None = None,
+    ) -> Tensor:
+        return self._inner.denoise(
+            x_t,
+            timesteps,
+            condition,
+            guidance_scale=guidance_scale,
+            generator=generator,
+            first_x0=first_x0,
+            on_step=on_step,
+        )
+
+    def decode(self, latents: Tensor) -> Tensor:
+        return self._inner.decode(latents)
+
+    def describe(self) -> dict[str, Any]:
+        return self._inner.describe()
+
+
+class _Predictor:
+    """In an actor: a copy of the model, with as many threads as the process that asks, so that sums are the same."""
+
+    def __init__(self, name: str, options: dict[str, Any], threads: int):
+        torch.set_num_threads(threads)
+        self._adapter = create(name, **options)
+
+    def process(self) -> int:
+        """The actor's process id; answers once the model is loaded."""
+        return os.getpid()
+
+    def predict(
+        self, piece: Tensor, timestep: Tensor, condition: Any, guidance_scale: float | None
+    ) -> tuple[Tensor, int]:
+        """x̂₀ on the CPU, and the evaluations it took."""
+        before, device = self._adapter.evaluations, self._adapter.device
+        with torch.no_grad():
+            x0 = self._adapter.predict_x0(piece.to(device), timestep, condition, guidance_scale)
+        return x0.cpu(), self._adapter.evaluations - before
