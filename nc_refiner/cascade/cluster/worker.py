@@ -48,11 +48,12 @@ class Worker:
         """A row of `item` and `state`, both JSON; the same with what was done."""
         item, state = item_from(json.loads(row["item"])), State.read(row["state"])
         if state.error is None:
-            with contextlib.suppress(_Failed):
-                try:
-                    self._bring(item, state)
-                except Exception as error:
-                    self._fail(state, self.kinds[-1], _cause(error), words(error))
+            try:
+                self._bring(item, state)
+            except Exception as error:  # `_Failed` has said why already
+                if state.error is None:
+                    with contextlib.suppress(_Failed):
+                        self._fail(state, self._at(state), _cause(error), words(error))
         return {"item": row["item"], "state": state.text()}
 
     def _bring(self, item: Item, state: State) -> None:
@@ -158,6 +159,10 @@ class Worker:
         state.evaluations += sum(receipt.get("evaluations", {}).values())
         if reached.finished.fallback is not None:
             state.notes.append(reached.finished.fallback)
+
+    def _at(self, state: State) -> str:
+        """The stage that an item was in."""
+        return next((kind for kind in self.kinds if kind not in state.stages), "finishing")
 
     def _fail(self, state: State, kind: str, cause: Cause, error: str) -> None:
         if kind in self.kinds:
