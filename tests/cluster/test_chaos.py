@@ -1,0 +1,79 @@
+"""Two hundred clips, nine of them bad, workers killed all the while, the driver killed once: nothing is lost or doubled."""
+
+from __future__ import annotations
+
+import random
+import threading
+
+import pytest
+
+from nc_refiner.cascade import CascadeRunner, load_config
+from nc_refiner.cascade.cluster import read_results
+from nc_refiner.cascade.prompts import plan_items
+
+from .conftest import actors, kill, program, videos, wait_for
+
+GOOD, TIMEOUT = 191, 6
+BAD = {17: "raise a", 40: "raise b", 77: "raise c", 101: "raise d", 180: "raise e"}
+WICKED = {33: ("hang a", "timeout"), 120: ("hang b", "timeout"), 64: ("die a", "killed"), 150: ("die b", "killed")}
+EVERY = (3.0, 7.0)
+"""Seconds between two workers that are killed."""
+
+
+def prompts() -> list[str]:
+    found = [f"clip {index}" for index in range(200)]
+    for index, prompt in BAD.items():
+        found[index] = prompt
+    for index, (prompt, _) in WICKED.items():
+        found[index] = prompt
+    return found
+
+
+@pytest.mark.slow
+def test_chaos(cheap, tmp_path):
+    path = cheap(prompts(), "{type: cheap, pause: 0.05}", "darker")
+    out = tmp_path / "out"
+    arguments = ["cascade", path, "--workers", 2, "--output", out, "--timeout", TIMEOUT]
+    chance, over, killed = random.Random(5), threading.Event(), []
+
+    def chaos() -> None:
+        while not over.wait(chance.uniform(*EVERY)):
+            alive = actors()
+            if alive:
+                killed.append(chance.choice(alive))
+                kill(killed[-1])
+
+    killer = threading.Thread(target=chaos)
+    killer.start()
+    try:
+        first = program(*arguments)
+        wait_for(lambda: len(list(out.glob("*/final.mp4"))) >= 60, 400)
+        first.kill()
+        first.communicate()
+        halfway = len(list(out.glob("*/final.mp4")))
+        # What a driver leaves that is killed goes with it, before another begins.
+        wait_for(lambda: not actors(), 60)
+        second = program(*arguments, "--resume")
+        said, told = second.communicate(timeout=900)
+    finally:
+        over.set()
+        killer.join()
+    assert 60 <= halfway < 200 and len(killed) >= 3
+    assert second.returncode == 1, told
+
+    table = read_results(str(out)).to_pylist()
+    found = {row["prompt"]: row for row in table}
+    assert len(table) == len(found) == 200
+    failed = {prompt: row["cause"] for prompt, row in found.items() if row["status"] == "failed"}
+    assert failed == {**dict.fromkeys(BAD.values(), "failed"), **dict(WICKED.values())}, told
+    assert f"{GOOD} of 200 done" in said and "2 failed (timeout)" in said
+    assert "Traceback" not in told
+
+    # The very bytes of a run in one process; its seeds follow from the place in the list, which the failed ones keep.
+    config = load_config(path)
+    items = [item for item in plan_items(config.prompts, config.seed, None) if (item.prompt or "").startswith("clip")]
+    CascadeRunner(config, items=items, output=tmp_path / "serial").run()
+    wanted, made = videos(tmp_path / "serial"), videos(out)
+    assert {name: made.get(name) for name in wanted} == wanted
+    assert sum(name.endswith("final.mp4") for name in made) == GOOD
+    assert not [left for left in out.rglob("*") if left.name.startswith(".scratch-") or left.suffix == ".part"]
