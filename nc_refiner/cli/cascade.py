@@ -82,7 +82,9 @@ def cascade(
     }
     if workers is None and ray is None:
         if timeout is not None or retry_failed or metrics_port is not None:
-            raise ConfigError("--timeout, --retry-failed and --metrics-port are for a run on Ray; add --workers or --ray")
+            raise ConfigError(
+                "--timeout, --retry-failed and --metrics-port are for a run on Ray; add --workers or --ray"
+            )
         _here(read, given, as_json)
     else:
         more = {"timeout": timeout, "max_attempts": max_attempts, "retry_failed": retry_failed}

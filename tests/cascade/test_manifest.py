@@ -115,7 +115,7 @@ def test_sources_of_a_manifest(tmp_path):
 def test_sources_fit_the_base(tmp_path, small):
     (tmp_path / "list.csv").write_text("id,source\na,one.mp4\n", encoding="utf-8")
     items = read_manifest(tmp_path / "list.csv")
-    with pytest.raises(ConfigError, match="takes no clips; write 'base: {type: file}'"):
+    with pytest.raises(ConfigError, match=r"takes no clips; write 'base: \{type: file\}'"):
         CascadeRunner(load_config(small), items=items, output=tmp_path / "out")
     (tmp_path / "list.csv").write_text("id,prompt\na,one\n", encoding="utf-8")
     items = read_manifest(tmp_path / "list.csv")

@@ -1,4 +1,4 @@
-"""Two hundred clips, nine of them bad, workers killed all the while, the driver killed once: nothing is lost or doubled."""
+"""Two hundred clips, nine of them bad, workers killed all the while, the driver once: nothing is lost or doubled."""
 
 from __future__ import annotations
 

@@ -78,7 +78,9 @@ def test_what_a_clip_does_costs_it_alone(cheap, tmp_path):
 @pytest.mark.usefixtures("ray_here")
 def test_stages_with_resources_have_pools_of_their_own(cheap, tmp_path):
     config = load_config(
-        cheap(["a", "b", "c"], "{type: cheap, resources: {cpus: 0.5, actors: 2}}", "{type: darker, resources: {cpus: 1}}")
+        cheap(
+            ["a", "b", "c"], "{type: cheap, resources: {cpus: 0.5, actors: 2}}", "{type: darker, resources: {cpus: 1}}"
+        )
     )
     events: list[dict[str, Any]] = []
     runner = ClusterRunner(config, workers=1, output=tmp_path / "out", watch=events.append)

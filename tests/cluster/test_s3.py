@@ -141,9 +141,7 @@ def test_a_killed_upload_leaves_nothing_half(store, sources, tmp_path):
     wanted = videos(tmp_path / "serial")
 
     def named(content: dict[str, bytes]) -> dict[str, bytes]:
-        return {
-            name.partition("/")[2]: value for name, value in content.items() if name.endswith((".mp4", ".mkv"))
-        }
+        return {name.partition("/")[2]: value for name, value in content.items() if name.endswith((".mp4", ".mkv"))}
 
     halfway = named(listed(store, "clips/killed"))
     assert 0 < len(halfway) < len(wanted)

@@ -1,6 +1,6 @@
 """A batch on Ray beside a run in one process: clips a minute, what Ray adds to a clip, memory as clips grow.
 
-Each measurement is a process of its own. Throughput leaves out the start: it counts from the first clip that is through.
+Each measurement is a process of its own. Throughput leaves out the start: it counts from the first clip on.
 Measure on a quiet machine with as many free cores as workers.
 """
 

@@ -57,7 +57,7 @@ def _merged(place: Destination) -> pa.Table | None:
             tables.append(pq.read_table(pa.BufferReader(content)))
         except (pa.ArrowException, OSError) as error:
             raise ConfigError(
-                f"{place.where(name)} cannot be read ({' '.join(str(error).split())[:200]}); remove it, rows are made anew"
+                f"{place.where(name)} cannot be read ({' '.join(str(error).split())[:200]}); remove it"
             ) from None
     if not tables:
         return None

@@ -109,7 +109,7 @@ def _knock(address: str) -> None:
 
 
 def _check_versions() -> None:
-    """Every machine must run this very package, or clips would be made by another code than the one that is recorded."""
+    """Every machine must run this very package, or clips would come from other code than is recorded."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -157,8 +157,8 @@ def _hush() -> None:
 
 @contextmanager
 def _as_it_was() -> Iterator[None]:
-    """What Ctrl-C and SIGTERM do is the caller's to say, and so is what stands on its terminal: Ray sets handlers of its
-    own, and its libraries greet on standard error, past Python. What goes wrong is raised."""
+    """What Ctrl-C and SIGTERM do is the caller's to say, and so is what stands on its terminal: Ray sets handlers of
+    its own, and its libraries greet on standard error, past Python. What goes wrong is raised."""
     main = threading.current_thread() is threading.main_thread()
     numbers = (signal.SIGINT, signal.SIGTERM) if main else ()
     before = {number: signal.getsignal(number) for number in numbers}

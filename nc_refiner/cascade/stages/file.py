@@ -82,4 +82,6 @@ class FileStage(Stage):
         path = request.source.path
         clip = read_clip(path, max_frames=self.options.max_frames, height=self.options.height, exact_colour=True)
         request.on_step("read")
-        return StageResult(clip.with_frames(clip.frames, f"read from {path.name}"), {"input": request.source.url or str(path)})
+        return StageResult(
+            clip.with_frames(clip.frames, f"read from {path.name}"), {"input": request.source.url or str(path)}
+        )

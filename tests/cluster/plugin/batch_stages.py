@@ -8,6 +8,7 @@ import time
 from typing import Literal
 
 import torch
+
 from nc_refiner.cascade import Stage, StageOptions, StageRequest, StageResult
 from nc_refiner.clip import VideoClip
 
@@ -67,4 +68,6 @@ class Darker(Stage):
             os.kill(os.getpid(), signal.SIGKILL)
         clip = request.clip
         request.on_step("darken")
-        return StageResult(clip.with_frames(clip.frames / 2, "darkened"), {"content_loss": [0.5], "evaluations": {"x": 3}})
+        return StageResult(
+            clip.with_frames(clip.frames / 2, "darkened"), {"content_loss": [0.5], "evaluations": {"x": 3}}
+        )
