@@ -145,7 +145,7 @@ def _item(name: str, where: str, row: dict[str, Any], index: int, first: int) ->
     if "id" in row:
         folder, extra = _named(str(row["id"])), {"id": str(row["id"]), **extra}
     else:
-        folder = f"{index:03d}-{safe_name(prompt if found is None else found.name)}"
+        folder = f"{index:03d}-{safe_name(str(prompt) if found is None else found.name)}"
     return Item(folder, prompt, seed, found, extra)
 
 

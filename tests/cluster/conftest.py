@@ -81,8 +81,8 @@ def wait_for(true: Callable[[], Any], seconds: float = 120) -> Any:
     raise AssertionError(f"not within {seconds} s")
 
 
-def actors() -> list[int]:
-    """Process ids of the workers that are alive, ours alone."""
+def actors(at_work: bool = False) -> list[int]:
+    """Process ids of the workers that are alive; `at_work`: not those that are starting."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -90,7 +90,7 @@ def actors() -> list[int]:
                 line = (entry / "cmdline").read_bytes().replace(b"\0", b" ")
             except OSError:
                 continue
-            if b"ray::MapWorker" in line:
+            if b"ray::MapWorker" in line and not (at_work and b"__init__" in line):
                 found.append(int(entry.name))
     return found
 

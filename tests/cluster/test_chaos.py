@@ -13,10 +13,10 @@ from nc_refiner.cascade.prompts import plan_items
 
 from .conftest import actors, kill, program, videos, wait_for
 
-GOOD, TIMEOUT = 191, 6
+GOOD, TIMEOUT = 191, 4
 BAD = {17: "raise a", 40: "raise b", 77: "raise c", 101: "raise d", 180: "raise e"}
 WICKED = {33: ("hang a", "timeout"), 120: ("hang b", "timeout"), 64: ("die a", "killed"), 150: ("die b", "killed")}
-EVERY = (3.0, 7.0)
+EVERY = (4.0, 8.0)
 """Seconds between two workers that are killed."""
 
 
@@ -38,7 +38,8 @@ def test_chaos(cheap, tmp_path):
 
     def chaos() -> None:
         while not over.wait(chance.uniform(*EVERY)):
-            alive = actors()
+            # One that is killed while it starts disturbs no clip; a slow machine would see nothing else.
+            alive = actors(at_work=True)
             if alive:
                 killed.append(chance.choice(alive))
                 kill(killed[-1])

@@ -36,6 +36,10 @@ class Models:
         self.loaded: dict[Kind, Work] = {}
         self.refused: dict[Kind, str] = {}
 
+    def ready(self) -> tuple[str, Any]:
+        """Says that the process is up."""
+        return "ok", None
+
     def load(self, kind: Kind) -> tuple[str, Any]:
         """Load a stage's model once: `ok`, or `load` and why it does not; a refusal is remembered."""
         if kind in self.refused:

@@ -163,7 +163,7 @@ def _schema(items: Iterable[Item], kinds: list[Kind]) -> pa.Schema:
         raise ConfigError(f"the manifest's column {taken!r} has the name of a column of the results; rename it")
     for key, column in values.items():
         try:
-            form = pa.infer_type(column)
+            form = pa.array(column).type
         except pa.ArrowException as error:
             raise ConfigError(f"the manifest's column {key!r} mixes kinds of values ({error})") from None
         fields.append((key, form))

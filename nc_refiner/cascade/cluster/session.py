@@ -65,7 +65,7 @@ def session(address: str | None, cpus: int | None = None) -> Iterator[Capacity]:
     if address is None:
         count = max(os.cpu_count() or 1, cpus or 1)
         with _as_it_was():
-            ray.init(num_cpus=count, log_to_driver=False, logging_level=logging.ERROR)
+            ray.init(num_cpus=count, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     else:
         _join(address)
     try:

@@ -29,7 +29,7 @@ class Died(Exception):
 
 
 class Supervisor:
-    """One process with models, started when it is first asked for something.
+    """One process with models, started by `start`, or when it is asked for something.
 
     Args:
         packed: the job.
@@ -40,6 +40,10 @@ class Supervisor:
         self._first = (packed, root)
         self._process: subprocess.Popen[bytes] | None = None
         self._line: Connection[Any, Any] | None = None
+
+    def start(self) -> None:
+        """Start the process ahead of the first question, and wait until it can answer; Died where it cannot."""
+        self.ask("ready")
 
     def ask(self, name: str, *given: Any, timeout: float | None = None) -> tuple[str, Any]:
         """Ask `Models` for something.
@@ -53,7 +57,7 @@ class Supervisor:
         """
         killed_before = _oom_kills()
         if self._process is None:
-            self._start()
+            self._spawn()
         assert self._line is not None
         try:
             self._line.send((name, given))
@@ -66,7 +70,7 @@ class Supervisor:
             raise Died("killed", self._how_it_died(killed_before)) from None
         return answer
 
-    def _start(self) -> None:
+    def _spawn(self) -> None:
         ours, theirs = socket.socketpair()
         with ours, theirs:
             command = [sys.executable, "-m", f"{__package__}.child", str(theirs.fileno()), str(os.getpid())]

@@ -43,6 +43,9 @@ class Worker:
         self.process = Supervisor(packed, self.place.root.absolute())
         self.name = f"{os.uname().nodename}:{os.getpid()}"
         self.tell = Reporting(reports)
+        # What can be waited for now is not waited for by the first clip; a process that cannot start says why there.
+        with contextlib.suppress(Died):
+            self.process.start()
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """A row of `item` and `state`, both JSON; the same with what was done."""
