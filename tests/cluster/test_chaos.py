@@ -48,7 +48,8 @@ def test_chaos(cheap, tmp_path):
     killer.start()
     try:
         first = program(*arguments)
-        wait_for(lambda: len(list(out.glob("*/final.mp4"))) >= 60, 400)
+        wait_for(lambda: first.poll() is not None or len(list(out.glob("*/final.mp4"))) >= 60, 600)
+        assert first.poll() is None, first.communicate()[1]
         first.kill()
         first.communicate()
         halfway = len(list(out.glob("*/final.mp4")))

@@ -20,6 +20,7 @@ from ..fingerprint import code_version
 __all__ = ["INSTALL", "Capacity", "require_ray", "session"]
 
 INSTALL = "Ray is not installed; pip install 'nc_refiner[ray]'"
+STARTS = 3
 REACH = 5.0
 """Seconds in which an address must answer."""
 
@@ -63,9 +64,7 @@ def session(address: str | None, cpus: int | None = None) -> Iterator[Capacity]:
         return
     _hush()
     if address is None:
-        count = max(os.cpu_count() or 1, cpus or 1)
-        with _as_it_was():
-            ray.init(num_cpus=count, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        _start(max(os.cpu_count() or 1, cpus or 1))
     else:
         _join(address)
     try:
@@ -74,6 +73,22 @@ def session(address: str | None, cpus: int | None = None) -> Iterator[Capacity]:
         yield _capacity()
     finally:
         ray.shutdown()
+
+
+def _start(cpus: int) -> None:
+    """Start Ray here. It gives itself half a minute, which a busy machine may need more than once."""
+    import ray
+
+    for tries_left in reversed(range(STARTS)):
+        try:
+            with _as_it_was():
+                ray.init(num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+            return
+        except Exception as error:  # Ray has an error of every kind for this
+            ray.shutdown()
+            if not tries_left:
+                why = " ".join(str(error).split())[:300]
+                raise RuntimeError(f"Ray did not start on this machine, {STARTS} times: {why}") from None
 
 
 def _join(address: str) -> None:
