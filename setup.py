@@ -66,6 +66,7 @@ EXTRAS = {
         "openfeature-sdk>=0.8",
     ],
     "postgres": ["psycopg[binary]>=3.1"],
+    "ray": ["ray[data]>=2.40", "pyarrow>=15", "fsspec>=2024.2"],
     "observability": ["opentelemetry-api>=1.20", "opentelemetry-sdk>=1.20", "prometheus-client>=0.19"],
 }
 EXTRAS["study"] = [

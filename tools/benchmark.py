@@ -4,6 +4,7 @@
     python tools/benchmark.py core --quick     # the same on a small clip, about two minutes on one busy core
     python tools/benchmark.py ab               # what an A/B test adds to a request
     python tools/benchmark.py evaluate         # what measuring costs, beside other implementations of SSIM
+    python tools/benchmark.py ray              # a batch on Ray beside a run in one process
     python tools/benchmark.py start            # how long commands take to start
 
 A sub-command is a module of `benchmarks` with `add_arguments(parser)` and `run(arguments) -> exit code`.
@@ -15,9 +16,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from benchmarks import ab, core, evaluate, start
+from benchmarks import ab, core, evaluate, ray, start
 
-COMMANDS = {"ab": ab, "core": core, "evaluate": evaluate, "start": start}
+COMMANDS = {"ab": ab, "core": core, "evaluate": evaluate, "ray": ray, "start": start}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -2,6 +2,7 @@
 
 from ..config.document import ConfigError
 from .config import CascadeConfig, load_config, parse_config
+from .manifest import read_manifest
 from .runner import CascadeRunner
 from .stages import Stage, StageOptions, StageRequest, StageResult, register_stage
 
@@ -15,5 +16,6 @@ __all__ = [
     "StageResult",
     "load_config",
     "parse_config",
+    "read_manifest",
     "register_stage",
 ]

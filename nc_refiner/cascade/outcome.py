@@ -15,14 +15,18 @@ StageState = Literal["done", "skipped", "failed", "fallback"]
 
 @dataclass
 class ItemOutcome:
-    """One prompt: its folder, the state of each stage that was reached, why it failed, and its final clip."""
+    """One prompt: its folder, the state of each stage that was reached, why it failed, and its final clip.
+
+    `cause`: in a run on Ray, what kind of failure it was. There, folder and final clip may be URLs.
+    """
 
     item: Item
-    folder: Path
+    folder: Path | str
     stages: dict[str, StageState] = field(default_factory=dict)
     error: str | None = None
     notes: list[str] = field(default_factory=list)
-    final: Path | None = None
+    final: Path | str | None = None
+    cause: str | None = None
 
     @property
     def failed(self) -> bool:
@@ -38,6 +42,7 @@ class ItemOutcome:
             "folder": str(self.folder),
             "stages": dict(self.stages),
             "error": self.error,
+            **({} if self.cause is None else {"cause": self.cause}),
             "notes": list(self.notes),
             "final": None if self.final is None else str(self.final),
         }
@@ -47,7 +52,7 @@ class ItemOutcome:
 class Summary:
     """A whole run."""
 
-    output: Path
+    output: Path | str
     items: list[ItemOutcome]
     stopped_after: str | None = None
 

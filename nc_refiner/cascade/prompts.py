@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ..config.document import ConfigError
 from ..files import FileError, read_text
@@ -19,12 +20,16 @@ MAX_BYTES = 256 << 20
 
 @dataclass(frozen=True)
 class Item:
-    """One run through the cascade: `name` of its folder, prompt, seed and, where the base brings clips, which."""
+    """One run through the cascade: `name` of its folder, prompt, seed and, where the base brings clips, which.
+
+    `extra`: a manifest's further columns, carried along to the table of results.
+    """
 
     name: str
     prompt: str | None
     seed: int
     source: Source | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
 
 
 def read_prompts(path: Path) -> list[str]:

@@ -54,20 +54,31 @@ class StageFolder:
         self.receipt = folder / f"{stage}.receipt.json"
         self.record = folder / f"{stage}.done.json"
 
-    def _files(self) -> list[Path]:
+    def files(self) -> list[Path]:
+        """Everything a stage leaves but its record."""
         return [self.video, self.video.with_suffix(".json"), self.frames, self.receipt]
 
     def finished(self, fingerprint: str) -> Finished | None:
         """The finished stage, if it was made under `fingerprint` and every file of it is whole."""
+        found = self.recorded(fingerprint)
+        if found is None:
+            return None
+        try:
+            whole = all(digest(self.folder / name) == wanted for name, wanted in found[1].items())
+        except OSError:
+            return None
+        return found[0] if whole else None
+
+    def recorded(self, fingerprint: str) -> tuple[Finished, dict[str, str]] | None:
+        """What the record says, if it is of `fingerprint` and unchanged, and the digest of each file it names; the
+        files are not looked at."""
         try:
             record = self._read()
             if record is None or record.get("fingerprint") != fingerprint or record.get("record") != _sealed(record):
                 return None
-            for path in self._files():
-                if digest(path) != record["files"][path.name]:
-                    return None
-            return Finished(record["clip"]["digest"], record["clip"]["frames"], record["fallback"])
-        except (OSError, KeyError, TypeError, ValueError):
+            files = {path.name: str(record["files"][path.name]) for path in self.files()}
+            return Finished(record["clip"]["digest"], record["clip"]["frames"], record["fallback"]), files
+        except (KeyError, TypeError, ValueError):
             return None
 
     def _read(self) -> dict[str, Any] | None:
@@ -79,7 +90,7 @@ class StageFolder:
 
     def clear(self) -> None:
         """Remove the record first, then the files, so that a stage half removed is not a finished one."""
-        for path in (self.record, *self._files()):
+        for path in (self.record, *self.files()):
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:
@@ -99,7 +110,7 @@ class StageFolder:
             "fingerprint": fingerprint,
             "fallback": fallback,
             "clip": {"digest": finished.clip_digest, "frames": len(clip), **about},
-            "files": {path.name: digest(path) for path in self._files()},
+            "files": {path.name: digest(path) for path in self.files()},
         }
         write_json(self.record, {**record, "record": _sealed(record)})
         return finished

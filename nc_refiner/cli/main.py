@@ -24,7 +24,7 @@ from .doctor import doctor
 from .evaluate import evaluate
 from .init import init
 from .interrupts import interrupted
-from .options import PlainCommand, PlainGroup, option
+from .options import CascadeCommand, PlainCommand, PlainGroup, option
 from .refine import refine
 from .refiners import refiners
 from .serve import serve
@@ -71,7 +71,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for _command in (refine, cascade, serve, init, evaluate, sweep, tune, doctor, refiners):
+app.command(cls=PlainCommand)(_guarded(refine))
+app.command(cls=CascadeCommand)(_guarded(cascade))
+for _command in (serve, init, evaluate, sweep, tune, doctor, refiners):
     app.command(cls=PlainCommand)(_guarded(_command))
 app.command("app", cls=PlainCommand)(_guarded(try_it))
 app.add_typer(ab)

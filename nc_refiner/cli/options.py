@@ -15,7 +15,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from ..config.refiner import SDEditDescription
 
-__all__ = ["PlainCommand", "PlainGroup", "hanging", "option", "with_description"]
+__all__ = ["CascadeCommand", "PlainCommand", "PlainGroup", "hanging", "option", "with_description"]
 
 
 class PlainCommand(TyperCommand):
@@ -23,6 +23,19 @@ class PlainCommand(TyperCommand):
 
     def get_params(self, ctx: Any) -> list[Any]:
         return _plain_flags(super().get_params(ctx))
+
+
+class CascadeCommand(PlainCommand):
+    """A command whose `--ray` may stand without its address: then it is `auto`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        filled = []
+        for place, argument in enumerate(args):
+            filled.append(argument)
+            after = args[place + 1] if place + 1 < len(args) else "-"
+            if argument == "--ray" and (after.startswith("-") or after.endswith((".yaml", ".yml"))):
+                filled.append("auto")
+        return super().parse_args(ctx, filled)
 
 
 class PlainGroup(TyperGroup):

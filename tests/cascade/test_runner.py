@@ -94,7 +94,7 @@ def test_resuming_repeats_exactly_what_changed(small, tmp_path):
 
 def test_another_code_version_makes_everything_anew(small, tmp_path, monkeypatch):
     run(small, tmp_path / "out", "prompt=one")
-    monkeypatch.setattr("nc_refiner.cascade.runner.code_version", lambda: "another")
+    monkeypatch.setattr("nc_refiner.cascade.work.code_version", lambda: "another")
     (outcome,) = run(small, tmp_path / "out", "prompt=one", resume=True).items
     assert set(outcome.stages.values()) == {"done"}
 

@@ -22,6 +22,7 @@ MODULES = (
     "nc_refiner.assets",
     "nc_refiner.baselines",
     "nc_refiner.cascade",
+    "nc_refiner.cascade.cluster",
     "nc_refiner.cascade.stages",
     "nc_refiner.evaluation",
     "nc_refiner.experiment",

@@ -19,11 +19,15 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 @dataclass(frozen=True)
 class Source:
-    """An input that a base stage brings itself: a name for its folder, and its prompt where it has one."""
+    """An input that a base stage brings itself: a name for its folder, and its prompt where it has one.
+
+    `url`: where it lies if that is not this machine; `path` is then of no use until it was fetched.
+    """
 
     name: str
     prompt: str | None
     path: Path
+    url: str | None = None
 
 
 @dataclass(frozen=True)

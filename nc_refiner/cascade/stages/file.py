@@ -23,7 +23,7 @@ class FileOptions(StageOptions):
     """Where the clips are.
 
     Attributes:
-        path: a video, a picture, or a folder of them; relative to the working directory.
+        path: a video, a picture, or a folder of them; relative to the working directory. None: a manifest names them.
         prompt_from: where a clip's prompt comes from if the config gives none: the `sidecar` beside it (`<stem>.json`),
             or its file `name`, underscores read as spaces, which is how several stacks hand prompts on.
         max_frames: read at most so many frames.
@@ -31,7 +31,7 @@ class FileOptions(StageOptions):
     """
 
     type: Literal["file"] = "file"
-    path: Annotated[str, Field(min_length=1)]
+    path: Annotated[str, Field(min_length=1)] | None = None
     prompt_from: Literal["sidecar", "name"] = "sidecar"
     max_frames: Annotated[int, Field(ge=1)] | None = None
     height: Annotated[int, Field(ge=16, le=16384)] | None = None
@@ -62,10 +62,13 @@ class FileStage(Stage):
 
     def check(self) -> None:
         """ValueError (a `VideoError`) for a path that is not there, an empty folder, or a file that is no video."""
-        for source in self.sources():
-            probe(source.path)
+        if self.options.path is not None:
+            for source in self.sources():
+                probe(source.path)
 
     def sources(self) -> list[Source]:
+        if self.options.path is None:
+            raise ValueError("base.path is missing; give a video or a folder of them, or a manifest with their sources")
         return [self._source(file) for file in files_at(self.options.path, "base.path", "video", SUFFIXES)]
 
     def _source(self, path: Path) -> Source:
@@ -79,4 +82,6 @@ class FileStage(Stage):
         path = request.source.path
         clip = read_clip(path, max_frames=self.options.max_frames, height=self.options.height, exact_colour=True)
         request.on_step("read")
-        return StageResult(clip.with_frames(clip.frames, f"read from {path.name}"), {"input": str(path)})
+        return StageResult(
+            clip.with_frames(clip.frames, f"read from {path.name}"), {"input": request.source.url or str(path)}
+        )
