@@ -81,9 +81,9 @@ class NoiseCalibration:
 
     @property
     def needs_axes(self) -> bool:
-        """Whether it matters which axis of the latents is time and which are channels."""
+        """Whether it matters which axis of the latents is time."""
         timed = self.cutoff_time is not None and self.cutoff_time < 1
-        return self.mask is not None or self.objective != "paper" or timed
+        return self.mask is not None or timed
 
     def described(self) -> dict[str, Any]:
         """The fields as JSON takes them; a mask by what identifies it."""

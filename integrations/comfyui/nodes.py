@@ -83,8 +83,7 @@ class NoiseCalibrationNode(io.ComfyNode):
                     options=["paper", "colour_safe"],
                     default="paper",
                     optional=True,
-                    tooltip="colour_safe takes a smaller step with every iteration: colours hold at "
-                    "many of them.",
+                    tooltip="colour_safe takes a smaller step with every iteration: colours hold at many of them.",
                 ),
                 io.Float.Input(
                     "cutoff_time",

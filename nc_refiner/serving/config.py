@@ -6,7 +6,6 @@ import ipaddress
 import json
 import os
 import re
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,7 +16,7 @@ from ..config.document import ConfigError, read_document
 from ..config.options import Options, StageOptions
 from ..config.overrides import apply_overrides
 from ..config.problems import raise_unknown_key, validated
-from ..config.refiner import NCOptions, SDEditDescription, SDEditOptions
+from ..config.refiner import NCOptions, SDEditDescription, SDEditOptions, calibration_fields
 from ..config.section import read_section
 from ..naming import did_you_mean
 from .fetch import Prefix
@@ -198,9 +197,10 @@ class ServingConfig(Options):
 
 
 def _spec(arm: SDEditDescription) -> ArmSpec:
-    calibration = asdict(arm.calibration())
-    if getattr(arm, "cutoff", None) is None:
-        del calibration["cutoff"]
+    # A cutoff that is left out is the adapter's, which is known where the refiner is built.
+    calibration = (
+        calibration_fields(arm.model_dump(exclude_none=True)) if isinstance(arm, NCOptions) else {"iterations": 0}
+    )
     return ArmSpec(arm.backbone.adapter, arm.backbone.options, calibration, arm.settings())
 
 

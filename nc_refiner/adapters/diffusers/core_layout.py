@@ -67,8 +67,8 @@ def core_layout(pipe: Any, noised: Tensor, frames: int | None) -> CoreLayout:
             return AS_IT_IS
         if frames is not None and noised.shape[0] != frames:
             raise NotSDEdit(
-                f"{type(pipe).__name__}: {noised.shape[0]} latent frames for a clip of {frames}; with a mask, "
-                "cutoff_time or objective='colour_safe' give one clip and one prompt per call"
+                f"{type(pipe).__name__}: {noised.shape[0]} latent frames for a clip of {frames}; with a mask "
+                "or cutoff_time give one clip and one prompt per call"
             )
         return _FRAMES_AS_BATCH
     first, second = int(noised.shape[1]), int(noised.shape[2])
