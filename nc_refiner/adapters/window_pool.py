@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..holding import Hold
 from ..noise_level import NoiseLevel
 from .base import RefinerAdapter, Timesteps
 from .registry import create
@@ -171,6 +172,7 @@ class WindowPool(RefinerAdapter):
         generator: torch.Generator | None = None,
         first_x0: Tensor | None = None,
         on_step: Callable[[], None] | None = None,
+        hold: Hold | None = None,
     ) -> Tensor:
         return self._inner.denoise(
             x_t,
@@ -180,6 +182,7 @@ class WindowPool(RefinerAdapter):
             generator=generator,
             first_x0=first_x0,
             on_step=on_step,
+            **({} if hold is None else {"hold": hold}),
         )
 
     def decode(self, latents: Tensor) -> Tensor:
