@@ -126,12 +126,7 @@ def test_masks_and_a_hold_in_every_sampler(comfy, rigs, kind, sampler, monkeypat
     monkeypatch.setattr(holding, "pull", lambda step, steps: 1.0)
     held = rig.run(sampler, calibrator(1, hold=1.0), **more)
     # Free of the pull's fading, the last steps land near the latent. Samplers that go along the unconditional
-<<<<<<< HEAD
-    # prediction (cfg++) keep a part of its noise; those that choose their own steps (dpm_…) end at the least noise
-    # there is.
-=======
     # prediction (cfg++) keep a part of its noise; those that choose their own steps end at the least noise there is.
->>>>>>> beyond
     error, loose = float((held - LATENT).norm() / LATENT.norm()), float((strict - LATENT).norm() / LATENT.norm())
     near = 0.5 if sampler in ("dpm_fast", "dpm_adaptive") else 0.25
     assert error < (loose if "cfg_pp" in sampler else max(0.05, near * loose))
