@@ -173,4 +173,4 @@ def _answers(responses: dict[str, Any]) -> list[str]:
         (escape(code), escape(words.get(code, answer.get("description", ""))))
         for code, answer in sorted(responses.items())
     ]
-    return [_table(rows)]
+    return ["<h3>Answers</h3>", _table(rows)]

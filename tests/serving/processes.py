@@ -91,7 +91,9 @@ class ServerProcess:
         while todo:
             pid = todo.pop()
             todo += children.get(pid, [])
-            if "ServeReplica" in names.get(pid, "") and f":{arm}" in names[pid]:
+            # ray::ServeReplica:APPLICATION:ARM, perhaps with a method behind it
+            parts = names.get(pid, "").partition("\0")[0].split(":")
+            if "ServeReplica" in parts and parts[-1].partition(".")[0] == arm:
                 found.append(pid)
         return found
 
