@@ -121,7 +121,7 @@ class CascadeRunner:
             except OSError as error:  # a source that is gone
                 self._failed(kind, outcome, error)
                 continue
-            kept = StageFolder(outcome.folder, kind).finished(fingerprint)
+            kept = StageFolder(self.root / name, kind).finished(fingerprint)
             if kept is not None and kept.fallback is None:
                 reached[name], outcome.stages[kind] = Before(kind, kept), "skipped"
             else:
@@ -154,7 +154,7 @@ class CascadeRunner:
     ) -> None:
         name = outcome.item.name
         try:
-            made = work.make(outcome.item, outcome.folder, fingerprint, reached.get(name), advance)
+            made = work.make(outcome.item, self.root / name, fingerprint, reached.get(name), advance)
         except Exception as error:  # one prompt's failure must not stop the others
             self._failed(work.kind, outcome, error)
             return
@@ -169,11 +169,13 @@ class CascadeRunner:
         outcome.error = f"{kind}: {words(error)}"
 
     def _finish(self, outcome: ItemOutcome) -> None:
+        folder = self.root / outcome.item.name
+        final = self.plan.single or folder / "final.mp4"
         try:
-            outcome.final = self.plan.single or outcome.folder / "final.mp4"
-            finish(outcome.folder, [kind for kind in KINDS if kind in outcome.stages], outcome.final)
+            finish(folder, [kind for kind in KINDS if kind in outcome.stages], final)
+            outcome.final = final
         except Exception as error:  # a full disk at the end is this prompt's failure too
-            outcome.error, outcome.final = f"finishing: {words(error)}", None
+            outcome.error = f"finishing: {words(error)}"
 
 
 def _frames(before: Before | None) -> int | None:

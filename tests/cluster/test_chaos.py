@@ -21,7 +21,7 @@ CLIPS, TIMEOUT = int(os.environ.get("NC_REFINER_BATCH_CLIPS", "60")), 4
 BAD = {3: "raise a", 11: "raise b", 23: "raise c", 37: "raise d", CLIPS - 5: "raise e"}
 WICKED = {8: ("hang a", "timeout"), 41: ("hang b", "timeout"), 16: ("die a", "killed"), 50: ("die b", "killed")}
 GOOD = CLIPS - len(BAD) - len(WICKED)
-EVERY = (4.0, 8.0)
+EVERY = (5.0, 9.0)
 """Seconds between two workers that are killed."""
 
 

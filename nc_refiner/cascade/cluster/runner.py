@@ -152,13 +152,17 @@ class ClusterRunner:
         packed = self.job.packed()
         while waiting and fruitless < FRUITLESS:
             before = len(waiting)
-            try:
-                for name, state in stream(packed, found, [one.item for one in waiting.values()], counter):
-                    outcome = waiting.pop(name, None)
-                    if outcome is not None:
-                        self._came_out(outcome, state, table)
-            except Exception as error:  # Ray has an error of every kind; what is on disk decides what is left
-                why = _line(error)
+            coming = stream(packed, found, [one.item for one in waiting.values()], counter)
+            while True:
+                try:
+                    name, state = next(coming)
+                except StopIteration:
+                    break
+                except Exception as error:  # Ray has an error of every kind; what is on disk decides what is left
+                    why = _line(error)
+                    break
+                if name in waiting:
+                    self._came_out(waiting.pop(name), state, table)
             fruitless = fruitless + 1 if len(waiting) == before else 0
         for outcome in waiting.values():
             self._came_out(outcome, State(cause="lost", error=f"Ray did not run it: {why}"), table)

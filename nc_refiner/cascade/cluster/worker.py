@@ -9,7 +9,7 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ...files import DiskFull, digest
 from ..prompts import Item
@@ -140,7 +140,7 @@ class Worker:
             how, answer = died.how, str(died)
         if how != "ok":
             state.final = None
-            self._fail(state, "finishing", how, answer)
+            self._fail(state, "finishing", cast("Cause", how), answer)
         self.place.put(item.name, ["final.mp4", "contact.png"])
 
     def _finished_before(self, item: Item, last: StageFolder, final: Path) -> bool:
