@@ -158,3 +158,12 @@ def test_diffusers_snippets_run(name: str, monkeypatch: pytest.MonkeyPatch) -> N
 def test_the_pipeline_list_names_the_installed_release() -> None:
     diffusers = pytest.importorskip("diffusers", reason="needs the diffusers extra")
     assert diffusers.__version__ in TEXTS[DOCS / "diffusers_pipelines.md"]
+
+
+def test_a_target_instead_of_settings(capsys: pytest.CaptureFixture[str]) -> None:
+    clip = VideoClip(torch.rand(2, 3, 32, 48, generator=torch.Generator().manual_seed(1)).mul(0.5), fps=8)
+    for _, text in snippets("keep"):
+        names: dict[str, Any] = {"clip": clip}
+        exec(text, names)
+        assert names["refined"].receipt["keep"]["target"] == {"ssim": 0.9}
+    assert "'reached'" in capsys.readouterr().out
