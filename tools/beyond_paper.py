@@ -34,7 +34,7 @@ COLUMNS = 160
 def _adapter(name: str) -> RefinerAdapter:
     if name == "ffdnet":
         sys.path.insert(0, str(EXAMPLES))
-        import ffdnet_refiner  # noqa: F401 - registers itself
+        import ffdnet_refiner  # type: ignore[import-not-found]  # noqa: F401 - registers itself
     return create(name, device="cpu")
 
 

@@ -51,12 +51,13 @@ def tune(
     if target.exists() and not overwrite:
         raise ValueError(f"{target} is there already; give another --output, or --overwrite to replace it")
     description = _description(config, refiner, described)
-    asked = {name: value for name, value in {"prompt": prompt, "seed": seed}.items() if value is not None}
+    asked: dict[str, Any] = {
+        name: value for name, value in {"prompt": prompt, "seed": seed}.items() if value is not None
+    }
     settings = RefineSettings(**{**description.settings(), "keep": None, "tuning": None}, **asked)
     frames = [video.read_clip(path, max_frames=max_frames, height=height).frames for path in clips]
-    metrics, models = METRICS, Models(lpips=lpips_weights)
-    if lpips_weights is not None:
-        metrics = (*METRICS, "lpips")
+    metrics = METRICS if lpips_weights is None else (*METRICS, "lpips")
+    models = Models(lpips=lpips_weights)
     models.require(metrics)
     built = CalibratedRefiner.from_description(description)
     with progress(runs_for(len(frames)), what="tuning", unit="run") as advance:

@@ -38,6 +38,7 @@ class Receipt(TypedDict, total=False):
         windows, seams: `first`, `frames` (and `content_loss`) of every window; frames that neighbours share.
         evaluations: of the host's network, by stage.
         seconds, peak_memory_bytes: by stage; of the process or the device so far.
+        keep: of a target: what was asked, reached, tried, and what it cost.
         degradations: what a person must know: padding, windows, options that were ignored.
         input, reading, output, files: of the command line: the file that was read, how, and what was written.
     """
@@ -56,6 +57,7 @@ class Receipt(TypedDict, total=False):
     seconds: dict[str, float]
     peak_memory_bytes: int | None
     degradations: list[str]
+    keep: dict[str, Any]
     input: dict[str, Any]
     reading: dict[str, Any]
     output: str

@@ -184,7 +184,7 @@ class Refinement:
 
     def receipt(self) -> Receipt:
         """Everything this run can say about itself, as JSON-ready data."""
-        return {
+        receipt: Receipt = {
             **planned(self.plan),
             "content_loss": list(self.trace().content_loss),
             "windows": [dict(window) for window in self.windows],
@@ -193,8 +193,10 @@ class Refinement:
             "seconds": {stage: round(value, 4) for stage, value in self.seconds.items()},
             "peak_memory_bytes": peak_memory_bytes(self.adapter.device),
             "degradations": list(self.notes),
-            **({"keep": self.kept} if self.kept is not None else {}),
         }
+        if self.kept is not None:
+            receipt["keep"] = self.kept
+        return receipt
 
 
 def finite(frames: Tensor, name: str) -> Tensor:

@@ -22,7 +22,7 @@ from .settings import RefineSettings
 
 __all__ = ["METRICS", "runs_for", "tune"]
 
-METRICS = ("ssim", "psnr", "mse_low", "delta_e")
+METRICS: tuple[str, ...] = ("ssim", "psnr", "mse_low", "delta_e")
 """What is tuned for; LPIPS too where its weights are given."""
 SAMPLE: dict[str, float] = {"ssim": 0.5}
 
@@ -71,7 +71,7 @@ def tune(
                 before, after = first[name], found[name]
                 if before is None or after is None:
                     continue
-                distance = Fidelity(**{name: SAMPLE.get(name, 1.0)}).distance
+                distance = Fidelity.of({name: SAMPLE.get(name, 1.0)}).distance
                 points[name].setdefault(height, []).append((math.log(distance(before)), math.log(distance(after))))
             on_run()
     if not count:

@@ -81,7 +81,7 @@ def _row(
     if arm.matched is None:
         output, run = _refined(adapter, clip, NoiseCalibration(**{"cutoff": cutoff, **arm.calibration}), settings)
         evaluations = adapter.evaluations - before
-        first = {"content_loss": list(run.trace().content_loss)}
+        first: Row = {"content_loss": list(run.trace().content_loss)}
     else:
         with torch.no_grad():
             steps = adapter.timesteps(settings.num_inference_steps or STEPS, settings.strength or 1.0)
@@ -134,7 +134,8 @@ def _sdedit_at(adapter: RefinerAdapter, clip: SweepClip, wanted: float, settings
     many steps as the settings run."""
     steps = len(adapter.timesteps(settings.num_inference_steps or STEPS, settings.strength or 1.0))
     most = min(1.0, 1.5 * adapter.requirements.default_strength)
-    goal, tried = math.log(1 - wanted), []
+    goal = math.log(1 - wanted)
+    tried: list[tuple[float, float, float]] = []
     strength = 0.4 * (settings.strength or most)
     best: tuple[float, Tensor] | None = None
     for _ in range(6):
