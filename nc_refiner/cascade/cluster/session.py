@@ -23,7 +23,7 @@ __all__ = ["INSTALL", "Capacity", "require_ray", "session"]
 INSTALL = "Ray is not installed; pip install 'nc_refiner[ray]'"
 STARTS = 3
 REACH = 5.0
-PROBE = 120.0
+PROBE = 60.0
 """How often a start here is tried; seconds in which an address must answer, and in which a cluster must be joined."""
 
 
