@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ...files import AtomicFile, failures_told
+from ...files import PART, AtomicFile, failures_told
 from ..records import Finished, StageFolder
 from ..sources import is_url
 from .attempts import FILE
@@ -87,6 +87,14 @@ class Destination(ABC):
 class _Folder(Destination):
     def __init__(self, root: Path):
         self.root = root
+
+    def open(self, item: str) -> Path:
+        folder = super().open(item)
+        _tidy(folder)
+        return folder
+
+    def close(self, item: str) -> None:
+        _tidy(self.root / item)
 
     def read(self, name: str) -> bytes | None:
         try:
@@ -223,6 +231,15 @@ class _Remote(Destination):
 
     def close(self, item: str) -> None:
         shutil.rmtree(self.root / item, ignore_errors=True)
+
+
+def _tidy(folder: Path) -> None:
+    """Remove what a process that was killed left half done; only for the one worker that has the item."""
+    for path in list(folder.iterdir()):
+        if path.name.startswith(".scratch-"):
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.name.startswith(".") and path.name.endswith(PART):
+            path.unlink(missing_ok=True)
 
 
 def at(place: str) -> Destination:

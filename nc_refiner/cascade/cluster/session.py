@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -22,7 +23,8 @@ __all__ = ["INSTALL", "Capacity", "require_ray", "session"]
 INSTALL = "Ray is not installed; pip install 'nc_refiner[ray]'"
 STARTS = 3
 REACH = 5.0
-"""Seconds in which an address must answer."""
+PROBE = 60.0
+"""How often a start here is tried; seconds in which an address must answer, and in which a cluster must be joined."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,7 @@ def _join(address: str) -> None:
         )
     if address != "auto":
         _knock(address)
+        _probe(address)
     try:
         with _as_it_was():
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
@@ -121,6 +124,21 @@ def _knock(address: str) -> None:
     except OSError as error:
         why = error.strerror or str(error)
         raise ConfigError(f"there is no Ray at {address} ({why}); start it with: ray start --head") from None
+
+
+def _probe(address: str) -> None:
+    """Join once in a process of its own: where something else than Ray answers, Ray ends the process that asked."""
+    code = f"import ray; ray.init(address={address!r}, log_to_driver=False); print('joined')"
+    try:
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PROBE)
+    except subprocess.TimeoutExpired:
+        raise ConfigError(f"there is no Ray to join at {address}: it did not answer within {PROBE:.0f} s") from None
+    if "joined" in done.stdout:
+        return
+    lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+    if any("ersion mismatch" in line for line in lines):
+        return  # The same again in this process, where it has words of its own.
+    raise ConfigError(f"there is no Ray to join at {address}: {(lines or ['it ended the connection'])[-1][:300]}")
 
 
 def _check_versions() -> None:
