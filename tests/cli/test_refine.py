@@ -238,3 +238,28 @@ def test_a_comparison_at_another_size_is_measured_there(call: Call, tiny: Path, 
     assert probe(target).height == probe(target).width == 96
     assert report["calibrated"]["psnr_to_original"] == pytest.approx(report["calibrated"]["psnr"])
     assert report["calibrated"]["mse"] < report["sdedit"]["mse"]
+
+
+def test_a_mask_and_all_that_goes_beyond_the_paper(call: Call, tiny: Path, tmp_path: Path) -> None:
+    mask, output = tmp_path / "mask.png", tmp_path / "out.mp4"
+    Image.linear_gradient("L").save(mask)
+    beyond = ["--cutoff-outside", 0.2, "--objective", "colour_safe", "--cutoff-time", 0.5, "--hold", 0.5]
+    assert call("refine", tiny, output, "--iterations", 1, "--mask", mask, *beyond, *FAST).code == 0
+    asked = json.loads((tmp_path / "out.receipt.json").read_text())["calibration"]
+    assert asked["mask"]["file"] == str(mask) and len(asked["mask"]["sha256"]) == 64
+    assert (asked["cutoff_outside"], asked["objective"], asked["cutoff_time"], asked["hold"]) == (
+        0.2, "colour_safe", 0.5, 0.5,
+    )  # fmt: skip
+    again = tmp_path / "again.mp4"
+    assert call("refine", tiny, again, "--from-receipt", tmp_path / "out.receipt.json").code == 0
+    assert again.read_bytes() == output.read_bytes()
+    for wrong, words in (
+        (["--mask", tmp_path / "none.png"], "no such file"),
+        (["--mask", tmp_path / "out.json"], "out.json"),
+        (["--cutoff-outside", 0.2], "no mask"),
+        (["--objective", "vivid"], "allowed: paper, colour_safe"),
+        (["--hold", 2], r"[0, 1]"),
+    ):
+        before = contents(tmp_path)
+        told = call("refine", tiny, tmp_path / "bad.mp4", *wrong, *FAST)
+        assert told.code == 2 and words in told.line and contents(tmp_path) == before
