@@ -45,8 +45,8 @@ class Correction:
             elif not bool((weights == 1).all()):
                 self._weights, self._outside = weights, outside
         frames = int(shape[2]) if len(shape) == 5 else 1
-        timed = config.cutoff_time is not None and config.cutoff_time < 1 and frames > 1
-        self._time = TimeLowPass(frames, config.cutoff_time) if timed else None
+        cutoff_time = 1.0 if config.cutoff_time is None else config.cutoff_time
+        self._time = TimeLowPass(frames, cutoff_time) if cutoff_time < 1 and frames > 1 else None
         self.empty = self._inside.empty and (self._outside is None or self._outside.empty)
 
     @staticmethod
