@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from nc_refiner import CalibratedRefiner, NoiseCalibration, NoiseLevel, VideoClip, calibrate
 from nc_refiner.assets import demo_clip
-from nc_refiner.correction import Correction, colour_safe
+from nc_refiner.correction import Correction
 from nc_refiner.frequency import TimeLowPass
 from nc_refiner.holding import Hold, pull
 from nc_refiner.mask import Place, TensorMask, as_mask
@@ -58,16 +58,12 @@ def test_the_iteration_is_the_formula(inside, outside, time, safe, masked, itera
         weights[..., :2] = 0
     x = LEVEL.alpha * reference + LEVEL.sigma * noise
     start = x.copy()
-    for _ in range(iterations):
+    for number in range(1, iterations + 1):
         d = estimate(x) - reference
         d = d if time in (None, 1.0) or frames == 1 else slow_in_time(d, time)
         beyond = low_pass(d, outside) if outside else np.zeros_like(d)
-        x = x - LEVEL.alpha * (weights * low_pass(d, inside) + (1 - weights) * beyond)
-        if safe:
-            e = (x - LEVEL.alpha * reference) / LEVEL.sigma
-            e = (e - e.mean(axis=(2, 3, 4), keepdims=True)) / e.std(axis=(2, 3, 4), keepdims=True)
-            strict = weights if not outside and masked else 1.0
-            x = x + strict * (LEVEL.alpha * reference + LEVEL.sigma * e - x)
+        taken = weights * low_pass(d, inside) + (1 - weights) * beyond
+        x = x - LEVEL.alpha * taken / (math.sqrt(number) if safe else 1)
     config = NoiseCalibration(
         iterations=iterations,
         cutoff=inside,
@@ -139,14 +135,25 @@ def test_weights_of_ones_are_none_and_of_zeros_the_very_tensor():
 
 def test_reuse_keeps_the_noise_the_model_saw():
     x, reference = torch.randn(1, 3, 2, 8, 8), torch.randn(1, 3, 2, 8, 8)
-    config = NoiseCalibration(iterations=1, objective="colour_safe", reuse_prediction=True)
-    done = calibrate(x, reference, LEVEL, torch.tanh, config)
-    epsilon = LEVEL.noise_in(x, torch.tanh(x))
-    assert torch.allclose(LEVEL.noise_in(done.x_t, done.x0), epsilon, atol=1e-5)
-    noise = LEVEL.noise_in(done.x_t, reference)
-    assert torch.allclose(noise.mean(dim=(2, 3, 4)), torch.zeros(1, 3), atol=1e-5)
-    assert torch.allclose(noise.var(dim=(2, 3, 4), unbiased=False), torch.ones(1, 3), atol=1e-4)
-    assert colour_safe(x, reference, NoiseLevel(1.0, 0.0)) is x
+    config = NoiseCalibration(iterations=2, objective="colour_safe", reuse_prediction=True)
+    asked: list[torch.Tensor] = []
+
+    def predict(now: torch.Tensor) -> torch.Tensor:
+        asked.append(now)
+        return torch.tanh(now)
+
+    done = calibrate(x, reference, LEVEL, predict, config)
+    epsilon = LEVEL.noise_in(asked[-1], torch.tanh(asked[-1]))
+    assert done.x0 is not None and torch.allclose(LEVEL.noise_in(done.x_t, done.x0), epsilon, atol=1e-5)
+
+
+def test_the_first_step_is_the_papers_and_the_next_ones_shrink():
+    x, reference = torch.randn(1, 3, 2, 8, 8), torch.randn(1, 3, 2, 8, 8)
+    paper, safe = ([NoiseCalibration(iterations=n, objective=o) for n in (1, 2)] for o in ("paper", "colour_safe"))
+    one, two = (calibrate(x, reference, LEVEL, torch.tanh, config).x_t for config in paper)
+    one_safe, two_safe = (calibrate(x, reference, LEVEL, torch.tanh, config).x_t for config in safe)
+    assert torch.equal(one, one_safe)
+    assert torch.allclose(two_safe - one, (two - one) / math.sqrt(2), atol=1e-6)
 
 
 def test_a_hold_pulls_the_band_and_fades():
