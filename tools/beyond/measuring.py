@@ -146,7 +146,7 @@ def _sdedit_at(adapter: RefinerAdapter, clip: SweepClip, wanted: float, settings
         assert value is not None
         if best is None or abs(value - wanted) < abs(best[0] - wanted):
             best = value, output
-        if abs(value - wanted) < NEAR or (tried and steps / total == tried[-1][2]):
+        if abs(value - wanted) < NEAR or any(steps / total == before for _, _, before in tried):
             break
         tried.append((math.log(steps / total), math.log(1 - value), steps / total))
         slope = 1.0
