@@ -24,6 +24,7 @@ from nc_refiner.adapters.runtime import drawing_from
 from nc_refiner.assets import demo_clip
 from nc_refiner.calibration import NoiseCalibration, calibrate
 from nc_refiner.evaluation.metrics import mse, mse_low, spatial_frequency, ssim
+from nc_refiner.holding import Hold
 from nc_refiner.video import read_clip
 
 FRAMES, HEIGHT = 4, 64
@@ -31,6 +32,14 @@ STARTS = (849,)
 SOLVERS = {"dpmpp_2m_sde": 30, "heun": 50}
 MODES: tuple[CalibrateAt, ...] = ("network_input", "x_t")
 ITERATIONS = (1, 3)
+HOLDS = (0.5, 1.0)
+"""Pulls while denoising, at N = 3 and `x_t`."""
+Arm = tuple[str, int, float]
+ARMS: tuple[Arm, ...] = (
+    ("none", 0, 0.0),
+    *((at, n, 0.0) for at in MODES for n in ITERATIONS),
+    *(("x_t", 3, hold) for hold in HOLDS),
+)
 
 
 def embedded_diffusion(adapter: EmbeddedRefiner) -> Any:
@@ -61,7 +70,14 @@ def load(path: Path) -> Tensor:
 
 
 def refine(
-    adapter: EmbeddedRefiner, diffusion: Any, frames: Tensor, start: int, solver: str, at: CalibrateAt, iterations: int
+    adapter: EmbeddedRefiner,
+    diffusion: Any,
+    frames: Tensor,
+    start: int,
+    solver: str,
+    at: CalibrateAt,
+    iterations: int,
+    hold: float = 0.0,
 ) -> dict[str, float]:
     """One refinement; what it lost and kept of its input."""
 
@@ -72,19 +88,18 @@ def refine(
     generator = torch.Generator().manual_seed(5)
     level = level_at(diffusion, start)
     x_t = level.add_noise(reference, torch.randn(reference.shape, generator=generator))
+    config = NoiseCalibration(iterations=iterations, hold=hold)
     done = calibrate(
-        x_t,
-        reference,
-        level,
-        lambda latents: estimate_x0(diffusion, latents, start, at, network, {}),
-        NoiseCalibration(iterations=iterations),
+        x_t, reference, level, lambda latents: estimate_x0(diffusion, latents, start, at, network, {}), config
     )
     options = {
         "solver": solver, "steps": SOLVERS[solver], "t_max": start, "t_min": 0, "discretization": "trailing",
         "model_kwargs": {},
     }  # fmt: skip
     with torch.no_grad(), drawing_from(generator):
-        output = adapter.decode(run_solver(diffusion, done.x_t, network, options))
+        output = adapter.decode(
+            run_solver(diffusion, done.x_t, network, options, hold=Hold.of(reference, level, config))
+        )
     # The loss that counts is at the solver's own first input, whatever the calibration looked at.
     first = estimate_x0(diffusion, done.x_t, start, "network_input", network, {})
     return {
@@ -104,12 +119,11 @@ def measure(clips: dict[str, Tensor]) -> list[dict[str, Any]]:
     for name, frames in clips.items():
         for start in STARTS:
             for solver in SOLVERS:
-                for at, iterations in [("none", 0), *((at, n) for at in MODES for n in ITERATIONS)]:
+                for at, n, hold in ARMS:
                     place = MODES[0] if at == "none" else at
-                    found = refine(adapter, diffusion, frames, start, solver, place, iterations)  # type: ignore[arg-type]
-                    rows.append(
-                        {"clip": name, "start": start, "solver": solver, "at": at, "iterations": iterations, **found}
-                    )
+                    found = refine(adapter, diffusion, frames, start, solver, place, n, hold)  # type: ignore[arg-type]
+                    facts = {"clip": name, "start": start, "solver": solver, "at": at, "iterations": n, "hold": hold}
+                    rows.append({**facts, **found})
     return rows
 
 
@@ -120,13 +134,13 @@ def summarise(rows: list[dict[str, Any]]) -> str:
         for solver in SOLVERS:
             chosen = [row for row in rows if row["start"] == start and row["solver"] == solver]
             plain = {row["clip"]: row for row in chosen if row["iterations"] == 0}
-            for at, n in [("none", 0), *((at, n) for at in MODES for n in ITERATIONS)]:
-                group = [row for row in chosen if row["at"] == at and row["iterations"] == n]
+            for at, n, hold in ARMS:
+                group = [row for row in chosen if (row["at"], row["iterations"], row["hold"]) == (at, n, hold)]
                 means = {k: statistics.fmean(row[k] for row in group) for k in ("loss", "mse", "mse_low", "ssim", "sf")}
                 nearer = sum(row["mse"] < plain[row["clip"]]["mse"] for row in group)
                 lines.append(
                     [
-                        str(start), solver, f"N = {n}" + ("" if n == 0 else f" at {at}"), f"{means['loss']:.3f}",
+                        str(start), solver, f"N = {n}" + ("" if n == 0 else f" at {at}") + (f", hold {hold:g}" if hold else ""), f"{means['loss']:.3f}",
                         f"{100 * means['mse']:.3f}", f"{100 * means['mse_low']:.3f}", f"{means['ssim']:.3f}",
                         f"{means['sf']:.2f}", "–" if n == 0 else f"{nearer} of {len(group)}",
                     ]
