@@ -138,9 +138,10 @@ def summarise(rows: list[dict[str, Any]]) -> str:
                 group = [row for row in chosen if (row["at"], row["iterations"], row["hold"]) == (at, n, hold)]
                 means = {k: statistics.fmean(row[k] for row in group) for k in ("loss", "mse", "mse_low", "ssim", "sf")}
                 nearer = sum(row["mse"] < plain[row["clip"]]["mse"] for row in group)
+                name = f"N = {n}" + (f" at {at}" if n else "") + (f", hold {hold:g}" if hold else "")
                 lines.append(
                     [
-                        str(start), solver, f"N = {n}" + ("" if n == 0 else f" at {at}") + (f", hold {hold:g}" if hold else ""), f"{means['loss']:.3f}",
+                        str(start), solver, name, f"{means['loss']:.3f}",
                         f"{100 * means['mse']:.3f}", f"{100 * means['mse_low']:.3f}", f"{means['ssim']:.3f}",
                         f"{means['sf']:.2f}", "–" if n == 0 else f"{nearer} of {len(group)}",
                     ]
