@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +32,15 @@ def free_port() -> int:
     with socket.socket() as line:
         line.bind(("127.0.0.1", 0))
         return int(line.getsockname()[1])
+
+
+@pytest.fixture(autouse=True)
+def token(monkeypatch) -> str:
+    """A token made up for the clusters of these tests."""
+    made = uuid.uuid4().hex
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", made)
+    return made
 
 
 @contextmanager
@@ -98,6 +108,10 @@ def test_a_cluster_is_joined_and_left(cheap, tmp_path, short):
         said, _ = again.communicate(timeout=300)
         assert again.returncode == 0
         assert read_results(str(tmp_path / "out")).num_rows == 2
+        stranger = {**os.environ, "RAY_AUTH_TOKEN": uuid.uuid4().hex}
+        ran = program("cascade", cheap(["one"]), "--ray", address, "--output", tmp_path / "no", env=stranger)
+        _, told = ran.communicate(timeout=300)
+        assert ran.returncode == 2 and "wants its token" in told and "Traceback" not in told, told
 
 
 @pytest.mark.slow

@@ -138,6 +138,11 @@ def _probe(address: str) -> None:
     lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
     if any("ersion mismatch" in line for line in lines):
         return  # The same again in this process, where it has words of its own.
+    if any("Unauthenticated" in line or "authentication token" in line.lower() for line in lines):
+        raise ConfigError(
+            f"the cluster at {address} wants its token; set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH or "
+            "RAY_AUTH_TOKEN as it has them"
+        )
     raise ConfigError(f"there is no Ray to join at {address}: {(lines or ['it ended the connection'])[-1][:300]}")
 
 
