@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +32,15 @@ def free_port() -> int:
     with socket.socket() as line:
         line.bind(("127.0.0.1", 0))
         return int(line.getsockname()[1])
+
+
+@pytest.fixture(autouse=True)
+def token(monkeypatch) -> str:
+    """A token made up for the clusters of these tests."""
+    made = uuid.uuid4().hex
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", made)
+    return made
 
 
 @contextmanager
@@ -98,6 +108,10 @@ def test_a_cluster_is_joined_and_left(cheap, tmp_path, short):
         said, _ = again.communicate(timeout=300)
         assert again.returncode == 0
         assert read_results(str(tmp_path / "out")).num_rows == 2
+        stranger = {**os.environ, "RAY_AUTH_TOKEN": uuid.uuid4().hex}
+        ran = program("cascade", cheap(["one"]), "--ray", address, "--output", tmp_path / "no", env=stranger)
+        _, told = ran.communicate(timeout=300)
+        assert ran.returncode == 2 and "wants its token" in told and "Traceback" not in told, told
 
 
 @pytest.mark.slow
@@ -107,12 +121,19 @@ def test_another_version_on_the_cluster(cheap, tmp_path, short):
     with (other / "nc_refiner" / "calibration.py").open("a", encoding="utf-8") as file:
         file.write("\n# another\n")
     with cluster(str(other), short) as address:
-        ran = program("cascade", cheap(["one"]), "--ray", address, "--output", tmp_path / "out")
+        # Started elsewhere, since Ray's workers look into the driver's folder first.
+        ran = program("cascade", cheap(["one"]), "--ray", address, "--output", tmp_path / "out", cwd=tmp_path)
         _, told = ran.communicate(timeout=300)
         assert ran.returncode == 2 and "with other code or another torch than here" in told, told
+        # From here they find the same code, but no such stage.
+        ran = program("cascade", cheap(["one"]), "--ray", address, "--output", tmp_path / "out", cwd=ROOT)
+        _, said = ran.communicate(timeout=300)
+        assert ran.returncode == 2 and "cannot run this cascade: No module named 'batch_stages'" in said, said
         code = "import ray; ray.__version__ = '2.0.0'; from nc_refiner.cli.main import run; run()"
         command = [sys.executable, "-c", code, "cascade", str(cheap(["one"])), "--ray", address]
-        old = subprocess.run([*command, "--output", str(tmp_path / "out")], capture_output=True, text=True, timeout=300)
+        old = subprocess.run(
+            [*command, "--output", str(tmp_path / "out")], capture_output=True, text=True, timeout=300, cwd=tmp_path
+        )
         assert old.returncode == 2 and "runs other versions" in old.stderr, old.stderr
         assert "Traceback" not in old.stderr + told
     assert not list((tmp_path / "out").rglob("*.done.json"))

@@ -43,7 +43,7 @@ def stream(packed: bytes, pools: list[Pool], items: list[Item], reports: str | N
     context.max_errored_blocks = -1
     # A long clip is no stall, and isolation is ours.
     context.execution_no_progress_timeout_s = -1
-    context.max_consecutive_actor_init_deaths = 100
+    context.max_consecutive_actor_init_deaths = 10
     for name in ("ray.data", "ray"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     rows = [{"item": json.dumps(item_to(item), ensure_ascii=False), "state": State().text()} for item in items]

@@ -124,7 +124,7 @@ class ClusterRunner:
         """
         with alone(self.place, self.run_id):
             cpus = needed_cpus(self.plan.config, self.plan.kinds, self.workers or 1)
-            with session(self.address, cpus) as capacity:
+            with session(self.address, cpus, self.job.packed()) as capacity:
                 return self._run(pools(self.plan.config, self.plan.kinds, self.workers, capacity))
 
     def _run(self, found: list[Any]) -> Summary:

@@ -45,12 +45,13 @@ def require_ray() -> None:
 
 
 @contextmanager
-def session(address: str | None, cpus: int | None = None) -> Iterator[Capacity]:
+def session(address: str | None, cpus: int | None = None, packed: bytes | None = None) -> Iterator[Capacity]:
     """A connection to Ray for the block.
 
     Args:
         address: `host:port` or `auto` of a cluster that runs; None starts Ray here and ends it afterwards.
         cpus: processors that a Ray started here has to give away, at least; what it counts is not what there is.
+        packed: the job, which every machine must be able to read.
 
     Raises:
         ImportError: Ray is missing.
@@ -61,7 +62,7 @@ def session(address: str | None, cpus: int | None = None) -> Iterator[Capacity]:
 
     if ray.is_initialized():
         # A program that uses Ray itself: its connection is used and left open.
-        _check_versions()
+        _check_machines(packed)
         yield _capacity()
         return
     _hush()
@@ -71,7 +72,7 @@ def session(address: str | None, cpus: int | None = None) -> Iterator[Capacity]:
         _join(address)
     try:
         if address is not None:
-            _check_versions()
+            _check_machines(packed)
         yield _capacity()
     finally:
         ray.shutdown()
@@ -138,24 +139,30 @@ def _probe(address: str) -> None:
     lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
     if any("ersion mismatch" in line for line in lines):
         return  # The same again in this process, where it has words of its own.
+    if any("Unauthenticated" in line or "authentication token" in line.lower() for line in lines):
+        raise ConfigError(
+            f"the cluster at {address} wants its token; set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH or "
+            "RAY_AUTH_TOKEN as it has them"
+        )
     raise ConfigError(f"there is no Ray to join at {address}: {(lines or ['it ended the connection'])[-1][:300]}")
 
 
-def _check_versions() -> None:
-    """Every machine must run this very package, or clips would come from other code than is recorded."""
+def _check_machines(packed: bytes | None) -> None:
+    """Every machine must run this very package, or clips would come from other code than is recorded, and have the
+    stages and the folder of the job."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     ours = code_version()
     asked = {}
-    ask: Any = ray.remote(num_cpus=0, max_retries=2)(_version_here)
+    ask: Any = ray.remote(num_cpus=0, max_retries=2)(_machine_here)
     for node in ray.nodes():
         if node["Alive"]:
             strategy = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            asked[node["NodeManagerHostname"]] = ask.options(scheduling_strategy=strategy).remote()
+            asked[node["NodeManagerHostname"]] = ask.options(scheduling_strategy=strategy).remote(packed)
     for host, answer in asked.items():
         try:
-            version, code = ray.get(answer, timeout=120)
+            version, code, missing = ray.get(answer, timeout=120)
         except Exception as error:  # a worker that cannot import the package, first of all
             lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
             raise ConfigError(f"nc_refiner cannot be used on {host}: {lines[-1].strip()}") from None
@@ -164,13 +171,22 @@ def _check_versions() -> None:
                 f"{host} runs nc_refiner {version} with other code or another torch than here ({__version__}); "
                 "install the same on every machine"
             )
+        if missing is not None:
+            raise ConfigError(f"{host} cannot run this cascade: {missing}")
 
 
-def _version_here() -> tuple[str, str]:
+def _machine_here(packed: bytes | None) -> tuple[str, str, str | None]:
+    """Version and code of the package on this machine, and why the job cannot be read here."""
     from nc_refiner._version import __version__ as version
+    from nc_refiner.cascade.cluster.job import Job
     from nc_refiner.cascade.fingerprint import code_version as code
 
-    return version, code()
+    try:
+        if packed is not None:
+            Job.unpacked(packed)
+    except Exception as error:  # a stage that is not installed, above all
+        return version, code(), " ".join(str(error).split()) or type(error).__name__
+    return version, code(), None
 
 
 def _capacity() -> Capacity:
