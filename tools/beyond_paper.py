@@ -12,6 +12,7 @@ import logging
 import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from beyond.arms import QUESTIONS, TARGETS
@@ -29,6 +30,21 @@ log = logging.getLogger(__name__)
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 SIZE = Size(frames=3, height=96)
 COLUMNS = 160
+
+
+class NotFinished(Exception):
+    """A cell is not there, and nothing is to be run."""
+
+
+class Finished(CellStore):
+    """Cells that were finished before."""
+
+    def get(self, key: str) -> dict[str, Any]:
+        """As `CellStore.get`; raises `NotFinished` where there is none."""
+        found = super().get(key)
+        if found is None:
+            raise NotFinished(key)
+        return found
 
 
 def _adapter(name: str) -> RefinerAdapter:
@@ -61,10 +77,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--tuning", type=Path, nargs="*", default=[], help="files of nc-refiner tune, for keep")
     parser.add_argument("--output", type=Path, default=Path("docs/beyond.md"))
     parser.add_argument("--cells", type=Path, default=Path("out/beyond/cells"), help="finished cells")
+    parser.add_argument("--finished", action="store_true", help="run nothing: the page of what is finished")
     parser.add_argument("--threads", type=int, default=1, help="torch threads (default 1)")
     given = parser.parse_args(arguments)
     torch.set_num_threads(given.threads)
-    clips, cells, rows = _clips(given.clips), CellStore(given.cells), []
+    clips, cells, rows = _clips(given.clips), (Finished if given.finished else CellStore)(given.cells), []
     for name in given.refiners:
         adapter = _adapter(name)
         tuned = [path for path in given.tuning if f'"adapter": "{name}"' in path.read_text(encoding="utf-8")]
@@ -75,9 +92,13 @@ def main(arguments: list[str] | None = None) -> int:
                 else [rows_of_question(adapter, clips, ask, QUESTIONS[ask], cells)]
             )
             for table in tables:
-                for row in table:
-                    rows.append(row)
-                    log.info("%s %s %s %s", name, ask, row["clip"], row.get("label", row.get("target")))
+                try:
+                    for row in table:
+                        rows.append(row)
+                        log.info("%s %s %s %s", name, ask, row["clip"], row.get("label", row.get("target")))
+                except NotFinished:
+                    # Half a question is no answer.
+                    rows = [row for row in rows if (row["refiner"], row["question"]) != (name, ask)]
     command = shlex.join(["python", "tools/beyond_paper.py", *(sys.argv[1:] if arguments is None else arguments)])
     write_text(given.output, page(rows, clips, command)).commit()
     return 0
