@@ -35,7 +35,10 @@ def alone(place: Destination, run: str) -> Iterator[None]:
         return
     _refuse_another(place)
     here = {"run": run, "host": os.uname().nodename, "pid": os.getpid()}
-    _sign(place, here)
+    try:
+        _sign(place, here)
+    except Exception as error:  # every file system has errors of its own
+        raise ConfigError(f"output: {place.url} cannot be written ({' '.join(str(error).split())[:300]})") from None
     over = threading.Event()
 
     def beat() -> None:

@@ -10,6 +10,7 @@ import os
 import shutil
 import tempfile
 import uuid
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from pathlib import Path
@@ -134,11 +135,9 @@ class _Remote(Destination):
             raise ValueError(f"output is {url}: {' '.join(str(error).split())}") from None
         self.url = url
         self.root = Path(tempfile.mkdtemp(prefix="nc_refiner-"))
+        weakref.finalize(self, shutil.rmtree, self.root, True)
         protocol = self._system.protocol
         self._one_put = bool(ONE_PUT & set([protocol] if isinstance(protocol, str) else protocol))
-
-    def __del__(self) -> None:
-        shutil.rmtree(self.root, ignore_errors=True)
 
     def _at(self, name: str) -> str:
         return f"{self._place}/{name}"
