@@ -37,14 +37,13 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def _arms(rows: Sequence[Row], metrics: Sequence[str]) -> str:
     labels = list(dict.fromkeys(row["label"] for row in rows))
-    body = [
-        [
-            label,
-            *(shown(name, mean_interval(list(per_clip(rows, name, _labelled(label)).values()))) for name in metrics),
-        ]
-        for label in labels
-    ]
+    body = [[label, *(_cell(rows, name, label) for name in metrics)] for label in labels]
     return _table(["", *map(metric_label, metrics)], body)
+
+
+def _cell(rows: Sequence[Row], metric: str, label: str) -> str:
+    found = mean_interval(list(per_clip(rows, metric, _labelled(label)).values()))
+    return f"{found.mean:g}" if metric == "evaluations" else shown(metric, found)
 
 
 def _difference(rows: Sequence[Row], metric: str, arm: str, base: str) -> str:
