@@ -188,12 +188,12 @@ def failing_calibration(monkeypatch):
     monkeypatch.setattr("nc_refiner.refining.run.calibrate", _refuse_to_calibrate)
 
 
-def _refuse_to_calibrate(x_t, reference, level, predict_x0, config):
+def _refuse_to_calibrate(x_t, reference, level, predict_x0, config, weights):
     from nc_refiner.calibration import calibrate
 
     if config.iterations:
         raise RuntimeError("out of luck")
-    return calibrate(x_t, reference, level, predict_x0, config)
+    return calibrate(x_t, reference, level, predict_x0, config, weights)
 
 
 @pytest.mark.usefixtures("failing_calibration")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -25,11 +26,17 @@ def work(mp4) -> Work:
     return Work(mp4(), ".mp4", {}, 1, 100, 10_000)
 
 
+def awaited(coroutine):
+    """In a thread of its own: the tests' browser keeps a loop in this one."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, coroutine).result()
+
+
 def said(replica, work):
     async def listen():
         return [what async for what in replica.refine(work)]
 
-    return asyncio.run(listen())
+    return awaited(listen())
 
 
 def failing(monkeypatch, error):
@@ -77,7 +84,7 @@ def test_a_call_that_nobody_waits_for_ends_at_its_next_step(replica, work, monke
                 break
         await stream.aclose()
 
-    asyncio.run(leave())
+    awaited(leave())
     time.sleep(0.5)
     assert len(calls) < 3
     replica.check_health()
@@ -98,4 +105,4 @@ def test_a_call_that_does_not_end_makes_the_replica_ill(replica, work, monkeypat
         await asyncio.sleep(0.8)
         replica.check_health()
 
-    asyncio.run(leave())
+    awaited(leave())

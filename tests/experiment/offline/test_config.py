@@ -34,7 +34,7 @@ print(json.dumps([arm.sharpness, sweep.described, sweep.alone]))
 def test_every_field_of_the_description_is_an_option_of_arms_and_sweeps() -> None:
     described = set(RefinerDescription.model_fields) - {"backbone"}
     assert described <= set(ArmConfig.model_fields)
-    varied = {"iterations", "cutoff", "strength", "start_timestep"}
+    varied = {"iterations", "cutoff", "strength", "start_timestep", "keep", "tuning"}
     assert described - varied <= set(SweepPlan.model_fields)
 
 
