@@ -1,11 +1,11 @@
-"""What a mistyped name may have meant, and how many there are of something."""
+"""What a mistyped name may have meant, how many there are of something, and what an exception says in one line."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["counted", "did_you_mean", "unknown_name"]
+__all__ = ["counted", "did_you_mean", "one_line", "unknown_name"]
 
 
 def counted(count: int, what: str) -> str:
@@ -32,3 +32,12 @@ def unknown_name(what: str, name: object, known: Iterable[str]) -> ValueError:
     names = sorted(known)
     hint = did_you_mean(name, names, after=" ")
     return ValueError(f"there is no {what} {name!r}; {hint}allowed: {', '.join(names)}")
+
+
+def one_line(error: BaseException, most: int = 300) -> str:
+    """What an exception says, at most `most` characters on one line; its type's name where it says nothing.
+
+    >>> one_line(ValueError("no such\nfile")), one_line(KeyboardInterrupt())
+    ('no such file', 'KeyboardInterrupt')
+    """
+    return " ".join(str(error).split())[:most] or type(error).__name__

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..holding import Hold
-from ..noise_level import NoiseLevel
-from .base import RefinerAdapter, Timesteps
+from .delegating import Delegating
 from .registry import create
 
 __all__ = ["WindowPool"]
@@ -21,7 +19,7 @@ RETRIES = 2
 INSTALL = "ray is not installed; pip install 'nc_refiner[serve]'"
 
 
-class WindowPool(RefinerAdapter):
+class WindowPool(Delegating):
     """An adapter whose estimates of a long clip's windows come from several actors at once.
 
     A clip longer than a window is calibrated and denoised as one clip, as always; only the estimates of its windows,
@@ -61,9 +59,7 @@ class WindowPool(RefinerAdapter):
             import ray
         except ImportError as error:
             raise ImportError(INSTALL) from error
-        self._inner = create(name, **(options or {}))
-        self.name, self.requirements = self._inner.name, self._inner.requirements
-        self.owns_trajectory = self._inner.owns_trajectory
+        super().__init__(create(name, **(options or {})))
         if not self.requirements.latent_windows:
             raise ValueError(f"{self.name} does not take windows of latents, so they cannot go to several actors")
         self._own = not ray.is_initialized()
@@ -116,80 +112,6 @@ class WindowPool(RefinerAdapter):
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    # Everything else is the adapter's own
-
-    @property
-    def evaluations(self) -> int:
-        """Of this process's copy and the actors' together."""
-        return self._inner.evaluations
-
-    @evaluations.setter
-    def evaluations(self, count: int) -> None:
-        self._inner.evaluations = count
-
-    @property
-    def device(self) -> torch.device:
-        return self._inner.device
-
-    @property
-    def takes_prompt(self) -> bool:
-        return self._inner.takes_prompt
-
-    def encode(self, frames: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        return self._inner.encode(frames, generator)
-
-    def condition(self, prompt: str | None = None, negative_prompt: str | None = None, **host: Any) -> Any:
-        return self._inner.condition(prompt, negative_prompt, **host)
-
-    def timesteps(self, num_inference_steps: int, strength: float) -> Timesteps:
-        return self._inner.timesteps(num_inference_steps, strength)
-
-    def count_steps(self, num_inference_steps: int, strength: float) -> int:
-        return self._inner.count_steps(num_inference_steps, strength)
-
-    def strength_at(self, timestep: float) -> float:
-        return self._inner.strength_at(timestep)
-
-    def noise_level(self, timestep: Tensor) -> NoiseLevel:
-        return self._inner.noise_level(timestep)
-
-    def predict_x0(self, x_t: Tensor, timestep: Tensor, condition: Any, guidance_scale: float | None = None) -> Tensor:
-        return self._inner.predict_x0(x_t, timestep, condition, guidance_scale)
-
-    def step(
-        self, x_t: Tensor, x0: Tensor, timesteps: Timesteps, index: int, generator: torch.Generator | None = None
-    ) -> Tensor:
-        return self._inner.step(x_t, x0, timesteps, index, generator)
-
-    def denoise(
-        self,
-        x_t: Tensor,
-        timesteps: Timesteps,
-        condition: Any,
-        *,
-        guidance_scale: float | None = None,
-        generator: torch.Generator | None = None,
-        first_x0: Tensor | None = None,
-        on_step: Callable[[], None] | None = None,
-        hold: Hold | None = None,
-    ) -> Tensor:
-        return self._inner.denoise(
-            x_t,
-            timesteps,
-            condition,
-            guidance_scale=guidance_scale,
-            generator=generator,
-            first_x0=first_x0,
-            on_step=on_step,
-            **({} if hold is None else {"hold": hold}),
-        )
-
-    def decode(self, latents: Tensor) -> Tensor:
-        return self._inner.decode(latents)
-
-    def describe(self) -> dict[str, Any]:
-        return self._inner.describe()
 
 
 class _Predictor:

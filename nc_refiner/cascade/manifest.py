@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..config.document import ConfigError
+from ..naming import one_line
 from .prompts import Item, safe_name
 from .sources import is_url
 from .stages.base import Source
@@ -79,7 +80,7 @@ def _content(name: str) -> bytes:
     except FileNotFoundError:
         raise ConfigError(f"{name} does not exist; give a manifest") from None
     except Exception as error:  # every file system has errors of its own
-        raise ConfigError(f"{name} cannot be read: {' '.join(str(error).split())[:300]}") from None
+        raise ConfigError(f"{name} cannot be read: {one_line(error)}") from None
 
 
 def _text(name: str, content: bytes) -> str:
@@ -127,7 +128,7 @@ def _parquet(name: str, content: bytes) -> Iterable[Row]:
     try:
         table = pyarrow.parquet.read_table(pyarrow.BufferReader(content))
     except (pyarrow.ArrowException, OSError) as error:
-        raise ConfigError(f"{name} is no Parquet file ({' '.join(str(error).split())[:200]})") from None
+        raise ConfigError(f"{name} is no Parquet file ({one_line(error, 200)})") from None
     for number, row in enumerate(table.to_pylist(), 1):
         yield f"{name}, row {number}", {key: value for key, value in row.items() if value is not None}
 

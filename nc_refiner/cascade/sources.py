@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path, PurePosixPath
 
 from ..files import digest
+from ..naming import one_line
 from .fingerprint import digest_of
 from .stages.base import Source
 
@@ -33,7 +34,7 @@ def local_source(source: Source, folder: Path) -> Source:
     try:
         system.get_file(place, str(path))
     except Exception as error:  # every file system has errors of its own
-        raise OSError(f"{source.url}: cannot be fetched ({_line(error)})") from None
+        raise OSError(f"{source.url}: cannot be fetched ({one_line(error)})") from None
     return dataclasses.replace(source, path=path)
 
 
@@ -52,11 +53,7 @@ def source_mark(source: Source) -> str:
     try:
         about = system.info(place)
     except Exception as error:  # every file system has errors of its own
-        raise OSError(f"{source.url}: cannot be read ({_line(error)})") from None
+        raise OSError(f"{source.url}: cannot be read ({one_line(error)})") from None
     known = {key.lower(): str(value) for key, value in about.items()}
     names = ("etag", "md5", "md5hash", "crc32c", "size", "lastmodified", "last_modified", "mtime", "updated")
     return digest_of([source.url, {name: known[name] for name in names if name in known}])
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__

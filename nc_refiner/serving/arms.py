@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from ..evaluation.extras import load
+from ..naming import one_line
 from .config import Place
 from .worker import ArmSpec, Done, Work, Worker
 
@@ -133,7 +134,7 @@ class RemoteArm:
             try:
                 return self._once(work, on_start, on_step)
             except self._lost as error:
-                log.warning("a worker was lost (attempt %d of %d): %s", attempt, self._attempts, _line(error))
+                log.warning("a worker was lost (attempt %d of %d): %s", attempt, self._attempts, one_line(error))
         raise WorkerLost(f"the worker was lost {self._attempts} times over this clip")
 
     def _once(self, work: Work, on_start: Callable[[int], None] | None, on_step: Callable[[str], None] | None) -> Done:
@@ -181,10 +182,6 @@ def _lost_errors() -> tuple[type[BaseException], ...]:
 
     names = ("RayActorError", "WorkerCrashedError", "NodeDiedError", "ObjectLostError", "RaySystemError")
     return (*(getattr(exceptions, name) for name in names), ReplicaUnavailableError)
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300]
 
 
 class Cluster:
@@ -266,7 +263,7 @@ class Cluster:
         try:
             handles = serve.run_many(targets)
         except Exception as error:
-            raise ValueError(self._trouble(names) or f"the refiners could not be started: {_line(error)}") from None
+            raise ValueError(self._trouble(names) or f"the refiners could not be started: {one_line(error)}") from None
         return {name: RemoteArm(handle, attempts, seconds) for name, handle in zip(specs, handles, strict=True)}
 
     @staticmethod
@@ -341,4 +338,4 @@ def _one_line(what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise ValueError(f"{what}: {_line(error)}") from None
+        raise ValueError(f"{what}: {one_line(error)}") from None

@@ -27,7 +27,6 @@ __all__ = [
     "Place",
     "Server",
     "ServingConfig",
-    "is_loopback",
     "load_config",
     "schema_text",
     "serving_schema",
@@ -202,11 +201,6 @@ def _spec(arm: SDEditDescription) -> ArmSpec:
         calibration_fields(arm.model_dump(exclude_none=True)) if isinstance(arm, NCOptions) else {"iterations": 0}
     )
     return ArmSpec(arm.backbone.adapter, arm.backbone.options, calibration, arm.settings())
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach `host`."""
-    return host == "localhost" or ipaddress.ip_address(host).is_loopback
 
 
 def load_config(path: str | os.PathLike[str], overrides: list[str] | None = None) -> ServingConfig:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..files import FileError
+from ..naming import one_line
 from .jobs import FINISHED, Job, JobFolder
 from .worker import Done
 
@@ -220,7 +221,7 @@ class Desk:
             self._over(job, "failed", "the server's disk did not take it; try again later")
         except Exception as error:
             log.warning("job %s failed: %s", job.id, error)
-            self._over(job, "failed", " ".join(str(error).split())[:1000] or type(error).__name__)
+            self._over(job, "failed", one_line(error, 1000))
 
     def _over(self, job: Job, state: str, error: str | None = None) -> None:
         job.state, job.error, job.finished = state, error, time.time()  # type: ignore[assignment]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..evaluation.extras import load
+from ..experiment.study.listening import listening
 from ..experiment.study.patience import impatient
 from ..files import FileError, exclusive
 from .arms import Cluster
@@ -75,7 +76,7 @@ def serve(
         raise FileError(f"{root}: the folder for jobs cannot be made ({error.strerror})") from None
     with (
         exclusive(root, f"{root}: another server is using this folder; give each its own serve.folder"),
-        _listening(server.host, server.port) as listener,
+        listening(server.host, server.port, "choose another serve.port") as listener,
     ):
         places = {name: server.place(name) for name in config.specs()}
         cluster = Cluster(address, places)
@@ -109,15 +110,6 @@ def serve(
             return runner.drained
         finally:
             cluster.close()
-
-
-def _listening(host: str, port: int) -> socket.socket:
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family)
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise ValueError(f"cannot listen on {host}, port {port}: {reason}; choose another serve.port") from None
 
 
 class _Seen:

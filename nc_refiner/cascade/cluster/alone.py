@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ...config.document import ConfigError
+from ...naming import one_line
 from ..runner import alone_in
 from .destination import Destination
 
@@ -38,7 +39,7 @@ def alone(place: Destination, run: str) -> Iterator[None]:
     try:
         _sign(place, here)
     except Exception as error:  # every file system has errors of its own
-        raise ConfigError(f"output: {place.url} cannot be written ({' '.join(str(error).split())[:300]})") from None
+        raise ConfigError(f"output: {place.url} cannot be written ({one_line(error)})") from None
     over = threading.Event()
 
     def beat() -> None:

@@ -5,14 +5,16 @@ What a clip does to its worker is then known whoever looks next: the worker's su
 
 from __future__ import annotations
 
+import errno
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from ...files import DiskFull
 from ..records import write_json
 
-__all__ = ["FILE", "Attempts", "Cause", "Try", "Verdict"]
+__all__ = ["FILE", "Attempts", "Cause", "Try", "Verdict", "cause_of"]
 
 FILE = "attempts.json"
 Cause = Literal["failed", "timeout", "killed", "lost", "no space", "load"]
@@ -121,3 +123,9 @@ def read(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def cause_of(error: Exception) -> Cause:
+    """`no space` for a full disk, whoever says so; `failed` for any other exception."""
+    full = isinstance(error, DiskFull) or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+    return "no space" if full else "failed"

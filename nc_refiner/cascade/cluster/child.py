@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import errno
 import faulthandler
 import os
 import signal
@@ -17,10 +16,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from ...files import DiskFull
 from ..stages import Stage
 from ..stages.base import Kind
 from ..work import Work, finish, words
+from .attempts import cause_of
 from .job import Job, item_from
 
 __all__ = ["Models", "main"]
@@ -68,8 +67,7 @@ def _told(work: Any) -> tuple[str, Any]:
     try:
         return "ok", work()
     except Exception as error:  # becomes a column of the table, never more
-        full = isinstance(error, DiskFull) or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
-        return "no space" if full else "failed", words(error)
+        return cause_of(error), words(error)
 
 
 def _end_with(parent: int) -> None:

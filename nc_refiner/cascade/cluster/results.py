@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from ...config.document import ConfigError
+from ...naming import one_line
 from ..prompts import Item
 from ..stages.base import Kind
 from .destination import Destination, at
@@ -56,9 +57,7 @@ def _merged(place: Destination) -> pa.Table | None:
         try:
             tables.append(pq.read_table(pa.BufferReader(content)))
         except (pa.ArrowException, OSError) as error:
-            raise ConfigError(
-                f"{place.where(name)} cannot be read ({' '.join(str(error).split())[:200]}); remove it"
-            ) from None
+            raise ConfigError(f"{place.where(name)} cannot be read ({one_line(error, 200)}); remove it") from None
     if not tables:
         return None
     whole = pa.concat_tables(tables, promote_options="permissive")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ...config.document import ConfigError
+from ...naming import one_line
 from ..config import CascadeConfig
 from ..fingerprint import code_version
 from ..outcome import ItemOutcome, Summary
@@ -104,7 +105,7 @@ class ClusterRunner:
         try:
             holds = self.place.holds_results()
         except Exception as error:  # every file system has errors of its own
-            raise ConfigError(f"output: {self.plan.url} cannot be reached ({_line(error)})") from None
+            raise ConfigError(f"output: {self.plan.url} cannot be reached ({one_line(error)})") from None
         if holds and not resume:
             raise ConfigError(earlier_run(self.plan.url))
 
@@ -159,7 +160,7 @@ class ClusterRunner:
                 except StopIteration:
                     break
                 except Exception as error:  # Ray has an error of every kind; what is on disk decides what is left
-                    why = _line(error)
+                    why = one_line(error)
                     break
                 if name in waiting:
                     self._came_out(waiting.pop(name), state, table)
@@ -221,7 +222,3 @@ class ClusterRunner:
 def report(summary: Summary) -> dict[str, Any]:
     """The summary of a run on Ray, JSON-ready: as a serial run's, with its failures grouped by cause."""
     return {**summary.report(), "causes": causes(summary.items)}
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__

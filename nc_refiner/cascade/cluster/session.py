@@ -16,6 +16,7 @@ from typing import Any
 
 from ..._version import __version__
 from ...config.document import ConfigError
+from ...naming import one_line
 from ..fingerprint import code_version
 
 __all__ = ["INSTALL", "Capacity", "require_ray", "session"]
@@ -90,8 +91,7 @@ def _start(cpus: int) -> None:
         except Exception as error:  # Ray has an error of every kind for this
             ray.shutdown()
             if not tries_left:
-                why = " ".join(str(error).split())[:300]
-                raise RuntimeError(f"Ray did not start on this machine, {STARTS} times: {why}") from None
+                raise RuntimeError(f"Ray did not start on this machine, {STARTS} times: {one_line(error)}") from None
 
 
 def _join(address: str) -> None:

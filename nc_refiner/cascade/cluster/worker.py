@@ -4,19 +4,18 @@ item, since Ray would stop the run or try without end."""
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import time
 from pathlib import Path
 from typing import Any, cast
 
-from ...files import DiskFull, digest
+from ...files import digest
 from ..prompts import Item
 from ..records import StageFolder
 from ..stages.base import Kind
 from ..work import Before, Work, words
-from .attempts import FILE, Attempts, Cause, read
+from .attempts import FILE, Attempts, Cause, cause_of, read
 from .destination import Destination, at
 from .job import Job, item_from, item_to
 from .reporting import Reporting
@@ -56,7 +55,7 @@ class Worker:
             except Exception as error:  # `_Failed` has said why already
                 if state.error is None:
                     with contextlib.suppress(_Failed):
-                        self._fail(state, self._at(state), _cause(error), words(error))
+                        self._fail(state, self._at(state), cause_of(error), words(error))
         return {"item": row["item"], "state": state.text()}
 
     def _bring(self, item: Item, state: State) -> None:
@@ -176,8 +175,3 @@ class Worker:
 
 class _Failed(Exception):
     """Leaves the stages of an item whose failure is in its state."""
-
-
-def _cause(error: Exception) -> Cause:
-    full = isinstance(error, DiskFull) or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
-    return "no space" if full else "failed"

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from ...adapters.base import RefinerAdapter, Timesteps
+from ...adapters.delegating import Delegating
 from ...calibration import content_loss
-from ...noise_level import NoiseLevel
 
 __all__ = ["SharedEncode"]
 
@@ -33,7 +33,7 @@ class _Start:
     reference: Tensor
 
 
-class SharedEncode(RefinerAdapter):
+class SharedEncode(Delegating):
     """`inner`, with equal inputs encoded once.
 
     A repeated encode hands back the very latents of the first and leaves the generator where the first left it, so
@@ -41,21 +41,10 @@ class SharedEncode(RefinerAdapter):
     """
 
     def __init__(self, inner: RefinerAdapter):
-        self.inner = inner
-        self.name, self.requirements = inner.name, inner.requirements
-        self.owns_trajectory = inner.owns_trajectory
+        super().__init__(inner)
         self._encoded: list[_Encoded] = []
         self._starts: list[_Start] = []
         self._reference: Tensor | None = None
-
-    @property
-    def device(self) -> torch.device:
-        return self.inner.device
-
-    @property
-    def evaluations(self) -> int:  # type: ignore[override]
-        """Evaluations of the inner network."""
-        return self.inner.evaluations
 
     def forget(self) -> None:
         """Drop every encoded input."""
@@ -77,26 +66,6 @@ class SharedEncode(RefinerAdapter):
         self._reference = latents
         return latents
 
-    def condition(self, prompt: str | None = None, negative_prompt: str | None = None, **host: Any) -> Any:
-        return self.inner.condition(prompt, negative_prompt, **host)
-
-    def timesteps(self, num_inference_steps: int, strength: float) -> Timesteps:
-        return self.inner.timesteps(num_inference_steps, strength)
-
-    def strength_at(self, timestep: float) -> float:
-        return self.inner.strength_at(timestep)
-
-    def noise_level(self, timestep: Tensor) -> NoiseLevel:
-        return self.inner.noise_level(timestep)
-
-    def predict_x0(self, x_t: Tensor, timestep: Tensor, condition: Any, guidance_scale: float | None = None) -> Tensor:
-        return self.inner.predict_x0(x_t, timestep, condition, guidance_scale)
-
-    def step(
-        self, x_t: Tensor, x0: Tensor, timesteps: Timesteps, index: int, generator: torch.Generator | None = None
-    ) -> Tensor:
-        return self.inner.step(x_t, x0, timesteps, index, generator)
-
     def denoise(
         self,
         x_t: Tensor,
@@ -112,7 +81,7 @@ class SharedEncode(RefinerAdapter):
         if self._reference is not None:
             start = _Start(x_t.clone(), timesteps.first, condition, guidance_scale, self._reference)
             self._starts.append(start)
-        return self.inner.denoise(
+        return super().denoise(
             x_t,
             timesteps,
             condition,
@@ -122,16 +91,6 @@ class SharedEncode(RefinerAdapter):
             on_step=on_step,
             **more,
         )
-
-    @property
-    def can_hold(self) -> bool:
-        return self.inner.can_hold
-
-    def decode(self, latents: Tensor) -> Tensor:
-        return self.inner.decode(latents)
-
-    def describe(self) -> dict[str, Any]:
-        return self.inner.describe()
 
     def content_loss(self, cutoff: float) -> float:
         """‖L_ν(x̂₀ − x_r)‖ / ‖x_r‖ where denoising started, averaged over the windows since the last call.

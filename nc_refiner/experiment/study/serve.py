@@ -7,12 +7,12 @@ import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
 
 from ...evaluation.extras import load
 from ..store import open_store
 from .clips import read_material
+from .listening import is_loopback, listening
 from .patience import CONNECTIONS, SECONDS, impatient
 from .playable import Playable, playable
 
@@ -75,7 +75,10 @@ def serve(
         for number, item in enumerate(material.items):
             for slot, path in enumerate((item.input, *item.outputs.values())):
                 clips[path] = playable(path, Path(converted), f"{number}_{slot}")
-        with _listening(host, port) as listener, closing(open_store(store or folder / DATABASE)) as database:
+        with (
+            listening(host, port, "choose another --port or --host") as listener,
+            closing(open_store(store or folder / DATABASE)) as database,
+        ):
             study = open_study(database, material.name if name is None else name, material, seed)
             gallery = Gallery(study, material.items, clips)
             hosts = _hosts(host, allowed)
@@ -97,25 +100,6 @@ def serve(
                     Served(study.name, urls, database.name, study.comparisons, tuple(_notes(material.skipped, clips)))
                 )
             uvicorn.Server(config).run(sockets=[listener])
-
-
-def _listening(host: str, port: int) -> socket.socket:
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family)
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise ValueError(f"cannot listen on {host}, port {port}: {reason}; choose another --port or --host") from None
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach `host`."""
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _hosts(host: str, allowed: Sequence[str]) -> list[str]:
