@@ -37,7 +37,7 @@ def unknown_name(what: str, name: object, known: Iterable[str]) -> ValueError:
 def one_line(error: BaseException, most: int = 300) -> str:
     """What an exception says, at most `most` characters on one line; its type's name where it says nothing.
 
-    >>> one_line(ValueError("no such\nfile")), one_line(KeyboardInterrupt())
+    >>> one_line(ValueError("no   such file ")), one_line(KeyboardInterrupt())
     ('no such file', 'KeyboardInterrupt')
     """
     return " ".join(str(error).split())[:most] or type(error).__name__
