@@ -18,7 +18,8 @@ from ..files import digest, write_text
 from ..refining.receipt import Receipt, history_line
 from ..refining.repeat import RefineRequest, differences
 from ..refining.resize import resized
-from ..refining.run import Refinement, refine_together
+from ..refining.run import Refinement
+from ..refining.together import refine_together
 from ..video.sidecar import Sidecar, read_sidecar
 from .interrupts import undisturbed, work_kept
 from .progress import progress

@@ -9,12 +9,14 @@ from typing import Any
 
 from ..naming import unknown_name
 
-__all__ = ["TARGETS", "Fidelity"]
+__all__ = ["RUNS", "TARGETS", "Fidelity"]
 
 TOLERANCES = {"ssim": 0.01, "psnr": 0.3}
 """How near an output must come to the target, in the metric's own units; of the others a share of the target."""
 SHARE = 0.05
 TARGETS = ("ssim", "psnr", "mse_low", "delta_e", "lpips")
+RUNS = 3
+"""One run and at most two corrections, for every window."""
 RISING = ("ssim", "psnr")
 
 

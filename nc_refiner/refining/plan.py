@@ -8,6 +8,7 @@ from typing import Any
 
 from ..adapters.base import RefinerAdapter, Timesteps
 from ..calibration import NoiseCalibration, is_identity
+from .fidelity import RUNS
 from .settings import RefineSettings
 
 __all__ = ["RefinePlan"]
@@ -84,11 +85,11 @@ class RefinePlan:
         return min(self.settings.overlap, window - 1)
 
     def steps_for(self, frames: int) -> int:
-        """How many times `on_step` will be called for a clip of `frames` frames (fewer with early stopping)."""
+        """How many times `on_step` will be called for a clip of `frames` frames; fewer with early stopping, or
+        where a target takes fewer than `RUNS` runs."""
         window = self.window_for(frames)
         stride = max(1, window - self.overlap_for(window))
         count = 1 if frames <= window else 1 + math.ceil((frames - window) / stride)
         calibrating = 0 if is_identity(self.calibration) else self.calibration.iterations
         steps = self.adapter.count_steps(self.num_inference_steps, self.strength) + calibrating
-        # A target takes up to three runs of the first window.
-        return steps * (count + (3 if self.settings.keep is not None else 0))
+        return steps * count * (RUNS if self.settings.keep is not None else 1)

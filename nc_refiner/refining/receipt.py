@@ -67,11 +67,13 @@ class Receipt(TypedDict, total=False):
 def planned(plan: RefinePlan) -> Receipt:
     """What is known of a run before it starts."""
     adapter: RefinerAdapter = plan.adapter
+    # With a target every window has its own strength; what was asked for is where a repeat begins to search.
+    strength = plan.timesteps.strength if plan.settings.keep is None else plan.settings.strength
     return {
         "versions": versions(),
         "adapter": {"name": adapter.name, "device": str(adapter.device), **adapter.describe()},
         "calibration": plan.calibration.described(),
-        "settings": {**asdict(plan.settings), "strength": plan.timesteps.strength, "start_timestep": None},
+        "settings": {**asdict(plan.settings), "strength": strength, "start_timestep": None},
         "num_inference_steps": plan.timesteps.num_inference_steps,
         "timesteps": plan.timesteps.values.tolist(),
     }

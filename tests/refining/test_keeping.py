@@ -19,9 +19,10 @@ from nc_refiner.adapters.embedded import EmbeddedRefiner
 from nc_refiner.baselines import BaselineRefiner
 from nc_refiner.config.refiner import RefinerDescription
 from nc_refiner.evaluation import psnr, ssim
-from nc_refiner.refining.fidelity import TARGETS, Fidelity
+from nc_refiner.mask import as_mask
+from nc_refiner.refining.fidelity import RUNS, TARGETS, Fidelity
 from nc_refiner.refining.keeping.ladder import Ladder
-from nc_refiner.refining.keeping.search import RUNS, Search
+from nc_refiner.refining.keeping.search import CLOSE, Search
 from nc_refiner.refining.keeping.tuning import HEIGHTS, Line, Tuning, built_in, fitted, read_tuning, write_tuning
 from nc_refiner.refining.settings import RefineSettings
 from nc_refiner.refining.tune import tune
@@ -152,7 +153,7 @@ def test_the_search_reaches_what_can_be_reached(scale: float, power: float, want
     elif wanted > real(0.05):
         assert best.height == 0.05 or target.reached(best.value)
     else:
-        assert best.height == 2.0 or target.reached(best.value)
+        assert best.height >= 2.0 - CLOSE or target.reached(best.value)
 
 
 def test_lines_go_through_what_was_measured() -> None:
@@ -213,15 +214,62 @@ def test_nearer_targets_give_nearer_outputs(adapter: EmbeddedRefiner, clip: Vide
     assert near > far
 
 
-def test_long_clips_and_sizes(adapter: EmbeddedRefiner, clip: VideoClip) -> None:
-    refined = CalibratedRefiner(adapter)(clip, seed=3, keep="psnr=30", window=2, overlap=1, scale=0.75, **FEW)
-    assert refined.clip.frames.shape == (3, 3, 24, 36)
-    assert any("checked on the first 2 frames" in note for note in refined.receipt["degradations"])
-    assert refined.receipt["settings"]["scale"] == 0.75
+def test_every_window_of_a_long_clip_has_its_own(adapter: EmbeddedRefiner, clip: VideoClip) -> None:
+    # The second half moves less and is darker, so that another strength suits it.
+    frames = torch.cat([clip.frames, clip.frames[-1:].expand(3, -1, -1, -1) * 0.3])
+    refiner, asked = CalibratedRefiner(adapter), {"seed": 3, "window": 3, "overlap": 0, **FEW}
+    refined = refiner(VideoClip(frames, 8.0), keep="psnr=32", **asked)
+    record, windows = refined.receipt["keep"], refined.receipt["windows"]
+    assert [(one["first"], one["frames"]) for one in record["windows"]] == [(0, 3), (3, 3)]
+    assert record["runs"] == sum(len(one["tried"]) for one in record["windows"]) <= 2 * RUNS
+    assert windows[0]["strength"] != windows[1]["strength"]
+    for one, window in zip(record["windows"], windows, strict=True):
+        part = slice(one["first"], one["first"] + one["frames"])
+        measured = -10 * float((refined.clip.frames[part] - frames[part]).square().mean().log10())
+        assert one["reached"] == pytest.approx(measured, abs=1e-3)
+        assert window["strength"] in [tried["strength"] for tried in one["tried"]]
+    assert record["reached"] == min(one["reached"] for one in record["windows"])
+    # A window is what it is by itself, at its own place in the clip; and searching again finds the same.
+    first = refiner(VideoClip(frames[:3], 8.0), keep="psnr=32", **asked)
+    assert torch.equal(first.clip.frames, refined.clip.frames[:3])
+    again = refiner(VideoClip(frames, 8.0), **refined.receipt["settings"] | FEW)
+    assert torch.equal(again.clip.frames, refined.clip.frames)
+
+
+def test_long_clips_sizes_and_masks(adapter: EmbeddedRefiner, clip: VideoClip) -> None:
+    mask = torch.zeros(3, 24, 36)
+    mask[2] = 1
+    asked = {"seed": 3, "window": 2, "overlap": 1, "scale": 0.75, "keep": "psnr=30", **FEW}
+    free = CalibratedRefiner(adapter, NoiseCalibration(cutoff=0.45))(clip, **asked)
+    masked = CalibratedRefiner(adapter, NoiseCalibration(cutoff=0.45, mask=as_mask(mask)))(clip, **asked)
+    assert free.clip.frames.shape == masked.clip.frames.shape == (3, 3, 24, 36)
+    assert free.receipt["settings"]["scale"] == 0.75 and len(free.receipt["keep"]["windows"]) == 2
+    assert not any("are used" in note for note in masked.receipt["degradations"])
+    assert not torch.equal(free.clip.frames[0], masked.clip.frames[0])
+
+
+def test_a_window_is_encoded_once(adapter: EmbeddedRefiner, clip: VideoClip, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded, encode = [], adapter.encode
+
+    def counted(frames: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
+        encoded.append(len(frames))
+        return encode(frames, generator)
+
+    monkeypatch.setattr(adapter, "encode", counted)
+    CalibratedRefiner(adapter)(clip, seed=3, keep="psnr=70", window=2, overlap=1, **FEW)
+    assert encoded == [2, 2]
+
+
+def test_windows_that_miss_are_said_in_one_line(adapter: EmbeddedRefiner, clip: VideoClip) -> None:
+    refined = CalibratedRefiner(adapter)(clip, seed=3, keep="psnr=70", window=2, overlap=1, **FEW)
+    (line,) = [note for note in refined.receipt["degradations"] if "missed the target" in note]
+    assert line.startswith("keep: 2 of 2 windows missed") and "frame 0: psnr=70: PSNR is" in line
+    assert not refined.receipt["keep"]["held"]
 
 
 def test_compare_runs_sdedit_at_what_was_chosen(adapter: EmbeddedRefiner, clip: VideoClip) -> None:
-    from nc_refiner.refining.run import Refinement, refine_together
+    from nc_refiner.refining.run import Refinement
+    from nc_refiner.refining.together import refine_together
 
     asked = RefineSettings(seed=3, keep=Fidelity(psnr=30.0), **FEW)
     calibration = NoiseCalibration(cutoff=0.45)

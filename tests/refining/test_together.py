@@ -14,7 +14,8 @@ from nc_refiner import NoiseCalibration, RefineSettings
 from nc_refiner.adapters.embedded import EmbeddedRefiner
 from nc_refiner.refining.plan import RefinePlan
 from nc_refiner.refining.resize import output_size, resized
-from nc_refiner.refining.run import Refinement, refine_together
+from nc_refiner.refining.run import Refinement
+from nc_refiner.refining.together import refine_together
 
 SETTINGS = RefineSettings(num_inference_steps=4, strength=0.5, seed=3)
 

@@ -10,18 +10,10 @@ import torch
 from torch import Tensor
 
 from ...adapters.base import RefinerAdapter, Timesteps
-from ...adapters.delegating import Delegating
+from ...adapters.encode_once import EncodeOnce
 from ...calibration import content_loss
 
 __all__ = ["SharedEncode"]
-
-
-@dataclass(frozen=True, eq=False)
-class _Encoded:
-    frames: Tensor
-    before: Tensor
-    latents: Tensor
-    after: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,38 +25,24 @@ class _Start:
     reference: Tensor
 
 
-class SharedEncode(Delegating):
-    """`inner`, with equal inputs encoded once.
-
-    A repeated encode hands back the very latents of the first and leaves the generator where the first left it, so
-    that arms differ in nothing but what they are. `forget` drops everything kept.
+class SharedEncode(EncodeOnce):
+    """`EncodeOnce` that also remembers where each run started to denoise, so that arms differ in nothing but what they
+    are. `forget` drops everything kept.
     """
 
     def __init__(self, inner: RefinerAdapter):
         super().__init__(inner)
-        self._encoded: list[_Encoded] = []
         self._starts: list[_Start] = []
         self._reference: Tensor | None = None
 
     def forget(self) -> None:
-        """Drop every encoded input."""
-        self._encoded.clear()
+        super().forget()
         self._starts.clear()
         self._reference = None
 
     def encode(self, frames: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        before = generator.get_state() if generator is not None else torch.empty(0)
-        for known in self._encoded:
-            if torch.equal(known.before, before) and torch.equal(known.frames, frames):
-                if generator is not None:
-                    generator.set_state(known.after)
-                self._reference = known.latents
-                return known.latents
-        latents = self.inner.encode(frames, generator)
-        after = generator.get_state() if generator is not None else torch.empty(0)
-        self._encoded.append(_Encoded(frames.clone(), before, latents, after))
-        self._reference = latents
-        return latents
+        self._reference = super().encode(frames, generator)
+        return self._reference
 
     def denoise(
         self,

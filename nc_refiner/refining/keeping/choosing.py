@@ -20,7 +20,7 @@ from .probe import first_estimate, models_of, value_of
 from .search import Search
 from .tuning import Tuning, built_in, read_tuning
 
-__all__ = ["Chosen", "choose", "tuning_for"]
+__all__ = ["Chosen", "Found", "choose", "tuning_for"]
 
 
 class _Run(Protocol):
@@ -31,21 +31,36 @@ Run = TypeVar("Run", bound=_Run)
 
 
 @dataclass(frozen=True)
-class Chosen(Generic[Run]):
-    """What was found.
+class Found:
+    """What a search found.
 
     Attributes:
         rung: what to run.
-        frames: its output.
-        run: the run that made it.
         record: for the receipt: `target`, `reached` (the value), `held`, `tried`, `runs`, `evaluations`, `tuning`.
-        notes: what a person should know.
+        miss: what a person should know where the target was not reached; else None.
+        off: by how much the tuning was off, for the next window's search.
     """
 
     rung: Rung
+    record: dict[str, Any]
+    miss: str | None
+    off: float
+
+
+@dataclass(frozen=True)
+class Chosen(Generic[Run]):
+    """A search and the run that is its answer.
+
+    Attributes:
+        found: of the search.
+        frames: the output.
+        run: the run that made it.
+        notes: what a person should know of the tuning.
+    """
+
+    found: Found
     frames: Tensor
     run: Run
-    record: dict[str, Any]
     notes: list[str]
 
 
@@ -78,6 +93,8 @@ def choose(
     calibration: NoiseCalibration,
     frames: Tensor,
     make: Callable[[NoiseCalibration, RefineSettings], Run],
+    first: int = 0,
+    off: float = 0.0,
 ) -> Chosen[Run]:
     """Run rungs on `frames` `(F, 3, H, W)` until the target is reached or out of reach.
 
@@ -87,6 +104,8 @@ def choose(
         calibration: N and ν of the ladder's lower half.
         frames: one window, at the size it is refined at.
         make: a run under a calibration and settings.
+        first: number of the first frame in its clip.
+        off: what another window of this clip found the tuning to be off by.
 
     Raises:
         ValueError: a tuning or a metric that does not fit.
@@ -100,8 +119,8 @@ def choose(
     plain = replace(settings, keep=None, tuning=None, size=None, scale=None)
     ladder = Ladder.of(adapter.requirements, plain, calibration, tuning.strongest if settings.tuning else None)
     before = adapter.evaluations
-    first = target.distance(value_of(target, frames, first_estimate(adapter, ladder, frames), models))
-    search = Search(target, tuning, first, ladder.top)
+    estimate = target.distance(value_of(target, frames, first_estimate(adapter, ladder, frames, first), models))
+    search = Search(target, tuning, estimate, ladder.top, off)
     done: list[tuple[Rung, Tensor, Run]] = []
     while (height := search.next()) is not None:
         rung = ladder.rung(height)
@@ -129,17 +148,18 @@ def choose(
         "tuning": settings.tuning or "built in",
     }
     rung, output, run = done[best]
-    return Chosen(rung, output, run, record, [*notes, *_words(target, value, rung, ladder)])
+    found = Found(rung, record, _miss(target, value, rung, ladder), search.off())
+    return Chosen(found, output, run, notes)
 
 
-def _words(target: Fidelity, value: float, rung: Rung, ladder: Ladder) -> list[str]:
+def _miss(target: Fidelity, value: float, rung: Rung, ladder: Ladder) -> str | None:
     """What became of the target, where it was not reached."""
     if target.reached(value):
-        return []
+        return None
     label = METRICS[target.metric].label.partition(" ×")[0].partition(",")[0]
     found = f"keep {target}: {label} is {value:.4g}"
     if not target.held(value):
-        return [f"{found}, the nearest that was found; the target cannot be held here"]
+        return f"{found}, the nearest that was found; the target cannot be held here"
     if rung.height >= ladder.top - 0.01:
-        return [f"{found} at the strongest refinement allowed; the target leaves room for more"]
-    return [f"{found}, the nearest that was found"]
+        return f"{found} at the strongest refinement allowed; the target leaves room for more"
+    return f"{found}, the nearest that was found"

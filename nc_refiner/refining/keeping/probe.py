@@ -39,15 +39,16 @@ def value_of(target: Fidelity, reference: Tensor, output: Tensor, models: Models
     return value
 
 
-def first_estimate(adapter: RefinerAdapter, ladder: Ladder, frames: Tensor) -> Tensor:
-    """x̂₀ of the first window `(F, 3, H, W)` at the strongest strength, uncalibrated, as frames; one evaluation."""
+def first_estimate(adapter: RefinerAdapter, ladder: Ladder, frames: Tensor, first: int = 0) -> Tensor:
+    """x̂₀ of a window `(F, 3, H, W)`, frames from number `first` on, at the strongest strength, uncalibrated, as frames;
+    one evaluation."""
     rung = ladder.rung(1.0)
     plan = RefinePlan(adapter, rung.calibration, rung.settings)
     fitted, how = fit(frames, adapter.requirements)
     with torch.no_grad():
-        reference = adapter.encode(fitted, window_generator(rung.settings.seed, 0))
-        noise = frame_noise(tuple(reference.shape), rung.settings.seed, 0, reference.device)
-        first = plan.timesteps.first
-        x_t = adapter.noise_level(first).add_noise(reference, noise.to(reference.dtype))
-        x0 = adapter.predict_x0(x_t, first, plan.condition, rung.settings.guidance_scale)
+        reference = adapter.encode(fitted, window_generator(rung.settings.seed, first))
+        noise = frame_noise(tuple(reference.shape), rung.settings.seed, first, reference.device)
+        timestep = plan.timesteps.first
+        x_t = adapter.noise_level(timestep).add_noise(reference, noise.to(reference.dtype))
+        x0 = adapter.predict_x0(x_t, timestep, plan.condition, rung.settings.guidance_scale)
         return how.undo(adapter.decode(x0))

@@ -6,14 +6,12 @@ import math
 from dataclasses import dataclass
 from itertools import pairwise
 
-from ..fidelity import Fidelity
+from ..fidelity import RUNS, Fidelity
 from .ladder import GENTLEST, TOP
 from .tuning import Tuning
 
-__all__ = ["RUNS", "Search", "Tried"]
+__all__ = ["Search", "Tried"]
 
-RUNS = 3
-"""One run and at most two corrections."""
 CLOSE = 0.01
 """Rungs that are nearer than this are one."""
 
@@ -37,10 +35,11 @@ class Search:
         tuning: of the host.
         first: distance of the clip's first estimate at the top of the strengths.
         top: the highest rung.
+        before: `off` of an earlier search that this one resembles.
     """
 
-    def __init__(self, target: Fidelity, tuning: Tuning, first: float, top: float = TOP):
-        self.target, self.tuning, self.first, self.top = target, tuning, first, top
+    def __init__(self, target: Fidelity, tuning: Tuning, first: float, top: float = TOP, before: float = 0.0):
+        self.target, self.tuning, self.first, self.top, self.before = target, tuning, first, top, before
         self.tried: list[Tried] = []
 
     def next(self) -> float | None:
@@ -70,11 +69,15 @@ class Search:
         plain = self.tuning.expected(self.target.metric, self.first, height)
         known = sorted((one.height, self._off(one)) for one in self.tried)
         if not known:
-            return plain
+            return plain + self.before
         for (low, before), (high, after) in pairwise(known):
             if low <= height <= high:
                 return plain + before + (after - before) * (height - low) / (high - low)
         return plain + (known[0] if height < known[0][0] else known[-1])[1]
+
+    def off(self) -> float:
+        """By how much the tuning was off at the answer, as a logarithm."""
+        return self._off(self.tried[self.best()])
 
     def _off(self, one: Tried) -> float:
         expected = self.tuning.expected(self.target.metric, self.first, one.height)
