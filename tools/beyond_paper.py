@@ -1,4 +1,5 @@
-"""What goes beyond the paper, measured on clips that training never saw, into docs/beyond.md.
+"""What goes beyond the paper, measured on clips that training never saw, into docs/beyond.md; its verdicts are also
+rows of docs/reproduction.md, when that is made next.
 
     python tools/beyond_paper.py --clips FOLDER [FOLDER ...] [--ask QUESTION ...] [--refiners NAME ...]
 
@@ -8,16 +9,18 @@ Stopped at any moment, the same command goes on where it was. `ffdnet` is the ad
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import shlex
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from beyond.arms import QUESTIONS, TARGETS
 from beyond.measuring import rows_of_question, rows_of_targets
-from beyond.page import page
+from beyond.page import NAMES, page, verdicts
 from reproduction.plans import Size, evaluation_clips
 
 from nc_refiner.adapters.base import RefinerAdapter
@@ -76,6 +79,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--refiners", nargs="+", default=["embedded", "ffdnet"])
     parser.add_argument("--tuning", type=Path, nargs="*", default=[], help="files of nc-refiner tune, for keep")
     parser.add_argument("--output", type=Path, default=Path("docs/beyond.md"))
+    parser.add_argument(
+        "--verdicts", type=Path, default=Path("docs/reproduction/beyond.json"), help="for tools/reproduce_paper.py"
+    )
     parser.add_argument("--cells", type=Path, default=Path("out/beyond/cells"), help="finished cells")
     parser.add_argument("--finished", action="store_true", help="run nothing: the page of what is finished")
     parser.add_argument("--threads", type=int, default=1, help="torch threads (default 1)")
@@ -101,6 +107,14 @@ def main(arguments: list[str] | None = None) -> int:
                     rows = [row for row in rows if (row["refiner"], row["question"]) != (name, ask)]
     command = shlex.join(["python", "tools/beyond_paper.py", *(sys.argv[1:] if arguments is None else arguments)])
     write_text(given.output, page(rows, clips, command)).commit()
+    table = [
+        {"model": NAMES.get(refiner, refiner), "question": QUESTIONS[name].title, **asdict(one)}
+        for refiner, questions in verdicts(rows).items()
+        for name, found in questions.items()
+        for one in found
+    ]
+    given.verdicts.parent.mkdir(parents=True, exist_ok=True)
+    write_text(given.verdicts, json.dumps(table, indent=1, ensure_ascii=False) + "\n").commit()
     return 0
 
 

@@ -106,7 +106,9 @@ def reproduce(
         "published": checked,
     }
     write_text(folder / "results.json", json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False)).commit()
-    write_text(output / f"{NAME}.md", document(command, facts, tables, found, checked, NAME)).commit()
+    beyond = folder / "beyond.json"
+    asked = json.loads(beyond.read_text(encoding="utf-8")) if beyond.exists() else []
+    write_text(output / f"{NAME}.md", document(command, facts, tables, found, checked, NAME, asked)).commit()
     return results
 
 

@@ -36,7 +36,7 @@ def test_a_question_is_measured_once_and_told(tmp_path: Path) -> None:
     spent = {row["label"]: row["evaluations"] for row in again}
     assert spent["N = 3"] == spent["N = 3, reuse"] + 1 == 9
     text = page(rows, some, "command")
-    assert "N = 3, reuse − without: MSE" in text and "matched SDEdit: flicker" in text
+    assert "N = 3, reuse − N = 3: MSE" in text and "matched SDEdit: flicker" in text
 
 
 @pytest.mark.slow

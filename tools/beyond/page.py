@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
@@ -14,7 +15,7 @@ from nc_refiner.sweeps import SweepClip, mean_interval, paired_difference
 from .arms import QUESTIONS, TARGETS
 from .measuring import STEPS
 
-__all__ = ["page"]
+__all__ = ["NAMES", "Verdict", "page", "verdicts"]
 
 Row = dict[str, Any]
 COLUMNS = {
@@ -24,6 +25,18 @@ COLUMNS = {
 }
 LIMIT = 0.01
 NAMES = {"embedded": "The embedded model", "ffdnet": "FFDNet, an outside denoiser"}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the rows of a question decide: what was compared, what was found, the verdict in words."""
+
+    compared: str
+    found: str
+    verdict: str
+
+    def __str__(self) -> str:
+        return f"- {self.compared}: {self.found}: **{self.verdict}**."
 
 
 def _labelled(label: str) -> Callable[[Row], bool]:
@@ -60,8 +73,8 @@ def _holds(rows: Sequence[Row], metric: str, arm: str, base: str, sign: int) -> 
     return True if low > 0 else False if high < 0 else None
 
 
-def _colour(rows: Sequence[Row]) -> list[str]:
-    lines = []
+def _colour(rows: Sequence[Row]) -> list[Verdict]:
+    found = []
     for label in ("N = 10", "N = 10, colour_safe"):
         shifts = {
             name: mean_interval(list(per_clip(rows, name, _labelled(label)).values()))
@@ -71,35 +84,26 @@ def _colour(rows: Sequence[Row]) -> list[str]:
         ssim = paired_difference(rows, "ssim", _labelled(label), _labelled("N = 3"))
         words = "; ".join(f"{metric_label(name)} {shown(name, one)}" for name, one in shifts.items())
         keeps = ssim is not None and ssim.mean >= 0
-        verdict = "holds" if within and keeps else "does not hold"
-        lines.append(
-            f"- {label}: {words}; SSIM less that of N = 3 {shown('ssim', ssim, signed=True)}: **{verdict}** "
-            f"(within {LIMIT} each, SSIM at least that of N = 3)."
-        )
-    against = [
-        _difference(rows, name, "N = 3, colour_safe", "N = 3")
-        for name in ("mse", "ssim", "delta_e", "psnr_to_original")
-    ]
-    lines.append(f"- At N = 3, colour_safe − paper: {'; '.join(against)}.")
-    return lines
+        wanted = f"within {LIMIT} each, SSIM at least that of N = 3"
+        words += f"; SSIM less that of N = 3 {shown('ssim', ssim, signed=True)}"
+        found.append(Verdict(f"{label}, {wanted}", words, "holds" if within and keeps else "does not hold"))
+    return [*found, _better(rows, "N = 3, colour_safe", "N = 3")]
 
 
-def _reuse(rows: Sequence[Row]) -> list[str]:
-    lines = []
-    for count in (1, 2, 3):
-        arm, base = f"N = {count}, reuse", f"N = {count}"
-        parts = [_difference(rows, name, arm, base) for name in ("mse", "ssim", "delta_e", "psnr_to_original")]
-        worse = [
-            metric_label(name)
-            for name, sign in (("mse", -1), ("ssim", 1), ("delta_e", -1), ("psnr_to_original", 1))
-            if _holds(rows, name, arm, base, sign) is False
-        ]
-        lines.append(f"- N = {count}, reuse − without: {'; '.join(parts)}. Worse in: {', '.join(worse) or 'nothing'}.")
-    return lines
+def _better(rows: Sequence[Row], arm: str, base: str) -> Verdict:
+    signs = {"mse": -1, "ssim": 1, "delta_e": -1, "psnr_to_original": 1}
+    sides = {metric_label(name): _holds(rows, name, arm, base, sign) for name, sign in signs.items()}
+    better, worse = ([name for name, side in sides.items() if side is wanted] for wanted in (True, False))
+    words = f"better in {', '.join(better) or 'nothing'}, worse in {', '.join(worse) or 'nothing'}"
+    return Verdict(f"{arm} − {base}", "; ".join(_difference(rows, name, arm, base) for name in signs), words)
 
 
-def _steady(rows: Sequence[Row]) -> list[str]:
-    lines = []
+def _reuse(rows: Sequence[Row]) -> list[Verdict]:
+    return [_better(rows, f"N = {count}, reuse", f"N = {count}") for count in (1, 2, 3)]
+
+
+def _steady(rows: Sequence[Row]) -> list[Verdict]:
+    found = []
     for label in dict.fromkeys(row["label"] for row in rows):
         if label in ("SDEdit", "matched SDEdit"):
             continue
@@ -110,11 +114,22 @@ def _steady(rows: Sequence[Row]) -> list[str]:
             for name, sign in zip(names, (-1, -1, 1), strict=False)
         ]
         verdict = "no less steady, no farther from the original" if not any(worse) else "does not hold"
-        lines.append(f"- {label} − matched SDEdit: {'; '.join(parts)}: **{verdict}**.")
-    return lines
+        found.append(Verdict(f"{label} − matched SDEdit", "; ".join(parts), verdict))
+    return found
 
 
-VERDICTS = {"colour": _colour, "reuse": _reuse, "steady": _steady}
+DECIDE = {"colour": _colour, "reuse": _reuse, "steady": _steady}
+
+
+def verdicts(rows: Sequence[Row]) -> dict[str, dict[str, list[Verdict]]]:
+    """Refiner → question → what its rows decide."""
+    found: dict[str, dict[str, list[Verdict]]] = {}
+    for refiner in dict.fromkeys(row["refiner"] for row in rows):
+        for question, decide in DECIDE.items():
+            some = [row for row in rows if (row["refiner"], row["question"]) == (refiner, question)]
+            if some:
+                found.setdefault(refiner, {})[question] = decide(some)
+    return found
 
 
 def _keep(rows: Sequence[Row]) -> list[str]:
@@ -168,12 +183,12 @@ def page(rows: Sequence[Row], clips: Sequence[SweepClip], command: str) -> str:
         "clips. Fidelity is to the input; “to the original” is to what the input was made from. FFDNet is the adapter "
         "of `examples/ffdnet_refiner.py`; it sees one frame at a time.",
     ]
+    decided = verdicts(rows)
     for refiner in dict.fromkeys(row["refiner"] for row in rows):
         parts.append(f"## {NAMES.get(refiner, refiner)}")
-        for name, question in QUESTIONS.items():
+        for name, found in decided.get(refiner, {}).items():
             some = [row for row in rows if row["refiner"] == refiner and row["question"] == name]
-            if some:
-                parts += [f"### {question.title}", _arms(some, COLUMNS[name]), "\n".join(VERDICTS[name](some))]
+            parts += [f"### {QUESTIONS[name].title}", _arms(some, COLUMNS[name]), "\n".join(map(str, found))]
         kept = [row for row in rows if row["refiner"] == refiner and row["question"] == "keep"]
         if kept:
             parts += ["### A target: keep", "\n".join(_keep(kept)).rstrip()]

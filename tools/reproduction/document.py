@@ -149,6 +149,15 @@ def _published(rows: Sequence[Row]) -> list[str]:
     return [verdict, "", *table(["pair", "output", *(metric_label(name) for name in names)], body)]
 
 
+def _beyond(rows: Sequence[Row]) -> list[str]:
+    """What `tools/beyond_paper.py` decided, on the same clips."""
+    if not rows:
+        return []
+    body = [[row["model"], row["question"], row["compared"], f"**{row['verdict']}**", row["found"]] for row in rows]
+    told = "What the paper does not have, asked by `tools/beyond_paper.py`; its tables are in [beyond.md](beyond.md)."
+    return ["## Beyond the paper", "", told, "", *table(["model", "question", "compared", "verdict", "found"], body)]
+
+
 def document(
     command: str,
     facts: dict[str, Any],
@@ -156,6 +165,7 @@ def document(
     claims: Sequence[Claim],
     published: Sequence[Row],
     figures: str,
+    beyond: Sequence[Row] = (),
 ) -> str:
     """The page.
 
@@ -166,6 +176,7 @@ def document(
         claims: with their verdicts.
         published: rows of `measure_published`.
         figures: folder of the figures, relative to the page.
+        beyond: verdicts of tools/beyond_paper.py.
     """
     counts = {name: sum(claim.verdict == name for claim in claims) for name in dict.fromkeys(c.verdict for c in claims)}
     clips = facts["clips"]
@@ -233,6 +244,7 @@ def document(
         *_rivals(tables),
         f"![rivals]({figures}/rivals.png)",
         "",
+        *_beyond(beyond),
         "## The metrics on the published clips",
         "",
         *_published(published),
