@@ -67,9 +67,7 @@ class X4Upscaler(Restorer):
         self._model = None if pipe is not None else model or MODEL
         self.pipe = pipe if pipe is not None else _loaded(self._model or MODEL, options)
         if "image" not in inspect.signature(self.pipe.__call__).parameters:
-            raise ValueError(
-                f"{type(self.pipe).__name__} takes no picture; give an upscaling pipeline, such as {MODEL}"
-            )
+            raise ValueError(f"{type(self.pipe).__name__} takes no picture; give an upscaler, such as {MODEL}")
         self._settings = {
             "negative_prompt": negative_prompt,
             "noise_level": noise_level,
