@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import inspect
 import math
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..adapters.diffusers.loading import load_pipeline, require_diffusers
+from ..naming import one_line
 from .restorer import Restorer, padded
 
 __all__ = ["MODEL", "X4Upscaler"]
@@ -117,18 +119,21 @@ class X4Upscaler(Restorer):
             "scheduler": type(self.pipe.scheduler).__name__,
             "model": self._model,
             "parameters": sum(parameter.numel() for parameter in parameters),
-            "sampled": [float(parameter.flatten()[0]) for parameter in parameters[:: max(1, len(parameters) // 8)]],
+            "sampled": [
+                float(parameter.detach().flatten()[0]) for parameter in parameters[:: max(1, len(parameters) // 8)]
+            ],
             "dtype": str(parameters[0].dtype).removeprefix("torch.") if parameters else None,
         }
 
 
 def _loaded(model: str, options: dict[str, Any]) -> Any:
     require_diffusers()
+    missing = f"x4_upscaler: the weights of {model} are not here"
+    advice = f"download them with `hf download {MODEL} --local-dir FOLDER` and give model: FOLDER"
+    # diffusers takes for a name on the hub what is no folder, and a name has one slash.
+    if model.count("/") != 1 and not Path(model).is_dir():
+        raise FileNotFoundError(f"{missing} (no such folder); {advice}")
     try:
         return load_pipeline(model, refining=False, **options)
     except OSError as error:
-        why = str(error).strip().partition("\n")[0]
-        raise OSError(
-            f"x4_upscaler: the weights of {model} are not here ({why}); download them with "
-            f"`hf download {model}` and name the folder as model: FOLDER"
-        ) from None
+        raise OSError(f"{missing} ({one_line(error, 120)}); {advice}") from error

@@ -173,9 +173,12 @@ def test_in_an_experiment(registered, tmp_path):
     assert not {"evaluations", "content_loss"} & soft_arm["metrics"].keys()
     assert {"evaluations", "content_loss"} <= results.records["a", 0, "sdedit"]["metrics"].keys()
     analysis, _ = analyze_folder(tmp_path / "out")
-    assert {comparison.arm for comparison in analysis.comparisons if comparison.metric == "mse"} == {"soft", "grain"}
-    assert main(["ab", "report", str(tmp_path / "out")]) == 0
-    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert {comparison.arm for comparison in analysis.comparisons if comparison.metric.name == "mse"} == {
+        "soft",
+        "grain",
+    }
+    assert main(["ab", "analyze", str(tmp_path / "out"), "--html", str(tmp_path / "report.html")]) == 0
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "grain" in page and "soft" in page
 
 

@@ -109,6 +109,9 @@ def test_what_is_missing_is_told_in_one_line(pipe, tmp_path):
     with pytest.raises(OSError, match=r"the weights of .*nothing are not here .*hf download") as told:
         create_restorer("x4_upscaler", model=str(tmp_path / "nothing"), local_files_only=True)
     assert "\n" not in str(told.value)
+    with pytest.raises(OSError, match=r"the weights of nobody/nothing are not here .*hf download") as told:
+        create_restorer("x4_upscaler", model="nobody/nothing", local_files_only=True)
+    assert "\n" not in str(told.value)
     with pytest.raises(ValueError, match="batch is 0"):
         create_restorer("x4_upscaler", pipe=pipe, batch=0)
     with pytest.raises(ValueError, match="either `model`"):
