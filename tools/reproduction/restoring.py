@@ -37,7 +37,7 @@ def restorers_here(upscaler: Path | None = None) -> tuple[dict[str, Restorer], d
         try:
             found[name] = create_restorer(name, **options.get(name, {}))
         except (ImportError, OSError) as error:
-            skipped[name] = one_line(error)
+            skipped[name] = one_line(error, 500)
     return found, skipped
 
 
