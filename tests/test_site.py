@@ -155,6 +155,17 @@ def test_diffusers_snippets_run(name: str, monkeypatch: pytest.MonkeyPatch) -> N
         assert name != "diffusers" or names["pipe"] is pipe
 
 
+def test_a_restorer_of_ones_own_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    from nc_refiner.baselines import RestoringBaseline, create_restorer, restorer_names
+
+    monkeypatch.setattr(restorer_names, "_registered", {})
+    (text,) = (text for _, text in snippets("restorer"))
+    exec(text, {"torch": torch})
+    clip = VideoClip(torch.rand((2, 3, 12, 16), generator=torch.Generator().manual_seed(0)), 8.0)
+    smooth = RestoringBaseline(create_restorer("median", size=5))(clip).clip.frames
+    assert smooth.shape == clip.frames.shape and smooth.std() < clip.frames.std() / 2
+
+
 def test_the_pipeline_list_names_the_installed_release() -> None:
     diffusers = pytest.importorskip("diffusers", reason="needs the diffusers extra")
     assert diffusers.__version__ in TEXTS[DOCS / "diffusers_pipelines.md"]

@@ -32,6 +32,7 @@ def sweep(
     Stopped at any moment, the same command goes on where it was: what is finished is kept in OUTPUT/cells and never
     computed twice, also when CONFIG has grown meanwhile.
     """
+    from ..experiment.offline.restoring import Restorers
     from ..experiment.offline.results import CELLS
     from ..experiment.offline.run import cells_in, keeper
     from ..sweeps import load_clips, load_config, run_plan
@@ -47,6 +48,7 @@ def sweep(
         chosen.height,
     )
     adapters = [_adapter(choice) for choice in chosen.refiners]
+    restorers = Restorers.of(chosen.restorers)
     _check_lengths(adapters, clips, chosen)
     _check_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -62,7 +64,7 @@ def sweep(
                 advance(clip)
 
             for adapter in adapters:
-                rows += run_plan(adapter, clips, chosen, folder / CELLS, on_cell, keep)
+                rows += run_plan(adapter, clips, chosen, folder / CELLS, on_cell, keep, restorers)
     except KeyboardInterrupt:
         kept = folder / CELLS
         typer.echo(f"nc-refiner: interrupted; {done} settings are kept in {kept}, the same command goes on", err=True)

@@ -102,6 +102,23 @@ def test_a_table_in_the_papers_shape_is_reproduced(tables):
     assert all(claim.found for claim in found)
 
 
+def test_a_restorer_is_judged_where_it_ran_and_explained_where_not(tables):
+    rows = [row for row in tables["default"] if row["method"] in ("sdedit", "nc") and row["iterations"] in (0, 3)]
+    soft = [{**row, "method": "basicvsr", "label": "basicvsr", "strength": None, "iterations": None, "cutoff": None,
+             "spatial_frequency": 0.03, "psnr_to_original": 20 + 0.1 * CLIPS.index(row["clip"])}
+            for row in rows if row["method"] == "sdedit"]  # fmt: skip
+    tables["restoring"] = [*rows, *soft]
+    skipped = {"x4_upscaler": "its weights are not here"}
+    found = claims(tables, COST, skipped)
+    assert named(found, "BasicVSR").verdict == "holds"
+    upscaler = named(found, "upscaler")
+    assert (upscaler.verdict, upscaler.found, upscaler.where) == (UNTESTABLE, "its weights are not here", "Fig. 4")
+    facts = {"versions": {}, "adapter": {"parameters": 1}, "clips": {}, "details": dict.fromkeys(CLIPS, 0.06)}
+    page = document("x", {**facts, "skipped": skipped}, tables, found, [], "reproduction")
+    assert "| BasicVSR (REDS weights) | " in page
+    assert "Not run: Stable Diffusion ×4 upscaler. its weights are not here." in page
+
+
 def test_what_goes_the_other_way_is_not_reproduced(tables):
     for row in tables["default"]:
         if row["method"] == "nc" and row["iterations"] == 2:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from statistics import fmean
@@ -13,6 +13,7 @@ from nc_refiner.experiment.statistics.fixed_horizon import per_clip
 from nc_refiner.sweeps import Estimate, mean_interval, paired_difference
 
 from .plans import DEFAULT_STRENGTH, GRID_CUTOFFS, PAPER_STRENGTH, PAPER_STRENGTHS
+from .restoring import RESTORERS, TOLD
 
 __all__ = ["Claim", "Tables", "calibrated", "claims", "sdedit"]
 
@@ -271,6 +272,24 @@ def _of_rivals(tables: Tables) -> list[Claim]:
     return [replace(claim, verdict=ANSWERS[claim.verdict]) for claim in found]
 
 
+def _of_restorers(tables: Tables, skipped: Mapping[str, str]) -> list[Claim]:
+    """Figure 4 shows pictures and no numbers: what can be asked is which adds detail, and which stays nearer."""
+    rows, strength, found = tables.get("restoring", []), DEFAULT_STRENGTH, []
+    for name in RESTORERS:
+        said = f"N = 3 adds more detail than the {TOLD[name]} and is nearer to the original"
+        if name in skipped:
+            found.append(Claim(said, "Fig. 4", "–", UNTESTABLE, skipped[name]))
+        elif any(row["method"] == name for row in rows):
+            nc = calibrated(3, 1.0, strength)
+            parts = [
+                _part(rows, metric, nc, _named(name), 1, "N = 3 − rival")
+                for metric in ("spatial_frequency", "psnr_to_original")
+            ]
+            claim = _claim(said, "Fig. 4", f"strength {strength:g}", parts)
+            found.append(replace(claim, verdict=ANSWERS[claim.verdict]))
+    return found
+
+
 def _untestable() -> list[Claim]:
     return [
         Claim("DOVER rises (60.17 → 62.45) and falls at N = 10 (54.42); CLIP-IQA rises", "Table 1", "–", UNTESTABLE,
@@ -282,12 +301,13 @@ def _untestable() -> list[Claim]:
     ]  # fmt: skip
 
 
-def claims(tables: Tables, cost: dict[str, Any]) -> list[Claim]:
+def claims(tables: Tables, cost: dict[str, Any], skipped: Mapping[str, str] | None = None) -> list[Claim]:
     """Every claim with its verdict.
 
     Args:
         tables: plan's name → rows of `run_plan`.
         cost: from `cost.measure_cost`.
+        skipped: restorer that cannot run here → why.
     """
     dear = max(share for count, share in cost["share_of_evaluations"].items() if int(count) <= 3)
     told = ", ".join(f"N = {count}: {share:.1%}" for count, share in cost["share_of_evaluations"].items())
@@ -301,5 +321,6 @@ def claims(tables: Tables, cost: dict[str, Any]) -> list[Claim]:
               REPRODUCED if round(dear, 9) <= 0.1 else NOT_REPRODUCED,
               f"model evaluations, counted: {told}; seconds of calibration over those of all of SDEdit: {seconds}"),
         *_of_rivals(tables),
+        *_of_restorers(tables, skipped or {}),
         *_untestable(),
     ]  # fmt: skip

@@ -13,6 +13,7 @@ from nc_refiner.sweeps import mean_interval
 from .claims import Claim, Tables, calibrated, sdedit
 from .plans import DEFAULT_STRENGTH, GRID_CUTOFFS, PAPER_STRENGTH, PAPER_STRENGTHS
 from .published import SERIES
+from .restoring import TOLD
 
 __all__ = ["document"]
 
@@ -119,6 +120,20 @@ def _rivals(tables: Tables) -> list[str]:
     return [*table(head, body), told, "", *per]
 
 
+def _restoring(tables: Tables, skipped: dict[str, str]) -> list[str]:
+    """Restorers and upscalers beside SDEdit and calibration, and why some are missing."""
+    rows = tables.get("restoring", [])
+    metrics = [name for name in RIVALS if name != "output_loss"]
+    labels = [*dict.fromkeys(row["label"] for row in rows)]
+    body = [
+        [TOLD.get(label, label), *_cells([row for row in rows if row["label"] == label], metrics, lambda row: True)]
+        for label in labels
+    ]
+    lines = [_over(rows), "", *table(_header(metrics), body)] if body else []
+    lines += [f"Not run: {TOLD[name]}. {reason}." for name, reason in skipped.items()]
+    return [*lines, ""]
+
+
 def _published(rows: Sequence[Row]) -> list[str]:
     if not rows:
         return ["Not measured: pass the folder with the published clips as `--published`.", ""]
@@ -171,7 +186,8 @@ def document(
 
     Args:
         command: that made it.
-        facts: `versions`, `adapter`, `clips` (name → shape), `details` (name → the original's spatial frequency).
+        facts: `versions`, `adapter`, `clips` (name → shape), `details` (name → the original's spatial frequency),
+            `skipped` (restorer → why it did not run).
         tables: plan's name → rows.
         claims: with their verdicts.
         published: rows of `measure_published`.
@@ -244,6 +260,13 @@ def document(
         *_rivals(tables),
         f"![rivals]({figures}/rivals.png)",
         "",
+        "## Figure 4: restorers and upscalers",
+        "",
+        "Fed the clip as it is, at its own size, frame by frame or as a whole; what they give, four times as large, is "
+        "averaged by area to the clip's size. The input is shrunk, blurred *and* compressed, for which BasicVSR was not "
+        "trained. They have no strength, no prompt that fits and, but for the upscaler, no noise.",
+        "",
+        *_restoring(tables, facts.get("skipped", {})),
         *_beyond(beyond),
         "## The metrics on the published clips",
         "",

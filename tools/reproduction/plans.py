@@ -48,7 +48,7 @@ PLANS = {
     ),
 }
 
-EVERY = {"grid": 3, "trace": 3}
+EVERY = {"grid": 3, "trace": 3, "restoring": 3}
 """Plans that run on every third clip, as the paper's own ablation does on a part of its videos."""
 
 

@@ -16,8 +16,8 @@ class Arm:
     """A method and its settings; those that it does not have are None.
 
     Attributes:
-        method: `sdedit`, `nc`, `input`, `ilvr`, `inversion`, `renoise`, `matched_sdedit`, or `trace` (content loss
-            alone).
+        method: `sdedit`, `nc`, `input`, `ilvr`, `inversion`, `renoise`, `matched_sdedit`, `trace` (content loss
+            alone), or what the plan calls a restorer, which has no strength.
         iterations: N. cutoff: ν. strength: as asked for. seed: of the noise.
     """
 
@@ -40,7 +40,7 @@ class Arm:
             "matched_sdedit": f"SDEdit matched to N = {self.iterations}",
             "trace": "trace",
         }
-        return names[self.method] + (f", ν = {self.cutoff:g}" if self.cutoff is not None else "")
+        return names.get(self.method, self.method) + (f", ν = {self.cutoff:g}" if self.cutoff is not None else "")
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data."""
@@ -60,6 +60,9 @@ def arms_of(plan: PlanBase, strengths: Iterable[float]) -> list[Arm]:
     baselines = plan.baselines
     if "input" in baselines:
         found[Arm("input")] = None
+    for choice in plan.restorers:
+        for seed in plan.seeds:
+            found[Arm(choice.method, seed=seed)] = None
     for seed in plan.seeds:
         for strength in strengths:
             found[calibrated(0, 0, strength, seed)] = None

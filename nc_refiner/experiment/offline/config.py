@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
 from ...adapters.registry import available
 from ...baselines import BASELINES
+from ...baselines.restorer_names import restorers as known_restorers
 from ...calibration import NoiseCalibration
 from ...config.document import read_document
 from ...config.problems import validated
@@ -37,6 +38,8 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 MEASURED = (*FIDELITY, "spatial_frequency", "content_loss", "seconds", "evaluations")
 """Measured where the file names nothing: they need neither further packages nor weights."""
 MEASURABLE = tuple(dict.fromkeys((*MEASURED, *METRICS)))
+REFINING = ("content_loss", "evaluations")
+"""Of a refiner's run; a restorer has neither."""
 SETTINGS = ("prompt", "negative_prompt", *changes(SDEditDescription, "backbone"))
 """What every arm may be asked to do: the description of a refiner, and its prompts."""
 CALIBRATION = tuple(name for name in RefinerDescription.model_fields if name not in SDEditDescription.model_fields)
@@ -46,11 +49,39 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class RestorerChoice(_Strict):
+    """A registered restorer and its options; `label` is what tables call it, where one name stands twice."""
+
+    name: str
+    options: dict[str, Any] = Field(default_factory=dict)
+    label: Annotated[str | None, Field(pattern=f"^{NAME.pattern}$")] = None
+
+    @field_validator("name")
+    @classmethod
+    def _known_name(cls, name: str) -> str:
+        _known("restorer", name, known_restorers())
+        return name
+
+    @property
+    def method(self) -> str:
+        """What its arm is called."""
+        return self.label or self.name
+
+
+def _restorer(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
+Restoring = Annotated[RestorerChoice, BeforeValidator(_restorer)]
+
+
 class ArmBase(_Strict):
     """One refiner: `refiner: nc | sdedit` (or just that word), and whatever differs from the experiment's settings: any
-    field of the description of a refiner."""
+    field of the description of a refiner. Or a rival without a refiner: `refiner: restorer`, `restorer: NAME` (or
+    `{name, options}`), which takes a prompt, and nothing of a refiner but `size` and `scale`."""
 
-    refiner: Literal["nc", "sdedit"]
+    refiner: Literal["nc", "sdedit", "restorer"]
+    restorer: Restoring | None = None
     adapter: dict[str, Any] | None = None
     prompt: str | None = None
     negative_prompt: str | None = None
@@ -59,13 +90,20 @@ class ArmBase(_Strict):
     def _in_range(self) -> ArmBase:
         if self.refiner == "sdedit" and any(getattr(self, name) is not None for name in CALIBRATION):
             raise ValueError("sdedit does not calibrate and takes none of " + ", ".join(CALIBRATION))
+        if (self.refiner == "restorer") != (self.restorer is not None):
+            raise ValueError("refiner: restorer and restorer: NAME go together; give both or none")
+        if self.refiner == "restorer":
+            allowed = {"refiner", "restorer", "prompt", "size", "scale"}
+            given = sorted(self.model_dump(exclude_none=True).keys() - allowed)
+            if given:
+                raise ValueError(f"a restorer does not refine and takes no {', '.join(given)}")
         self.calibration()
         self.settings(RefineSettings(), 0)
         return self
 
     def calibration(self, default_cutoff: float = 1.0) -> NoiseCalibration:
         """How this arm calibrates; `sdedit` is `iterations = 0`, `default_cutoff` the adapter's where none is named."""
-        if self.refiner == "sdedit":
+        if self.refiner != "nc":
             return NoiseCalibration(iterations=0)
         given = calibration_fields(self.model_dump(include=set(CALIBRATION), exclude_none=True))
         return NoiseCalibration(**{"cutoff": default_cutoff, **given})
@@ -188,6 +226,10 @@ class ExperimentConfig(_Strict):
             raise ValueError(f"primary is {self.primary!r}, of which neither more nor less is better; choose another")
         for metric, limit in self.guardrails.items():
             parse_limit(metric, limit)
+        restoring = [name for name, arm in self.arms.items() if arm.refiner == "restorer"]
+        for metric in (self.primary, *self.guardrails) if restoring else ():
+            if metric in REFINING:
+                raise ValueError(f"{metric} cannot decide: arm {restoring[0]} restores, and has none")
         adapters = [self.adapter, *(arm.adapter for arm in self.arms.values() if arm.adapter is not None)]
         for adapter in adapters:
             _known("adapter's name", str(adapter.get("name")), available())
@@ -215,6 +257,9 @@ Strength = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
 
 
+TAKEN = (*BASELINES, "nc", "sdedit", "trace")
+
+
 class PlanBase(_Strict):
     """Every setting that each clip is refined with.
 
@@ -227,6 +272,7 @@ class PlanBase(_Strict):
         seeds: each at least 0; a clip's value is the mean over them.
         prompt: where the refiner takes one.
         baselines: of `nc_refiner.baselines.BASELINES`.
+        restorers: names of `nc_refiner.baselines.restorers()`, or `{name, options, label}`; they have no strength.
         ilvr_cutoff: ν of ILVR.
         match_iterations: `matched_sdedit` is matched to this N, at each cutoff above 0; `renoise` repeats as often.
         trace_iterations: follow the content loss over so many iterations at each cutoff, without denoising.
@@ -239,6 +285,7 @@ class PlanBase(_Strict):
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] = Field(default=(0,), min_length=1)
     prompt: str | None = None
     baselines: tuple[str, ...] = ()
+    restorers: tuple[Restoring, ...] = ()
     ilvr_cutoff: Fraction = 0.5
     match_iterations: Annotated[int, Field(ge=1)] = 3
     trace_iterations: Count = 0
@@ -252,6 +299,15 @@ class PlanBase(_Strict):
                 near = did_you_mean(name, BASELINES, before=" (", after=")")
                 raise ValueError(f"unknown baseline {name!r}{near}; there are: {', '.join(BASELINES)}")
         return names
+
+    @field_validator("restorers")
+    @classmethod
+    def _one_name_each(cls, chosen: tuple[RestorerChoice, ...]) -> tuple[RestorerChoice, ...]:
+        names = [choice.method for choice in chosen]
+        for name in names:
+            if names.count(name) > 1 or name in TAKEN:
+                raise ValueError(f"the name {name!r} is taken; give a label of its own")
+        return chosen
 
     @field_validator("metrics")
     @classmethod

@@ -36,6 +36,7 @@ from ...refining.settings import RefineSettings
 from .arms import Arm, arms_of
 from .clips import InputClip, Source, each_clip, sources
 from .config import ExperimentConfig, PlanBase
+from .restoring import Restorers
 from .results import CELLS, INPUT_CLIP, KEPT, MANIFEST, CellStore, cell_key, clip_folder, output_key
 from .shared_encode import SharedEncode
 from .shared_latents import Bench
@@ -103,6 +104,7 @@ def run_plan(
     cells: Path,
     on_cell: Callable[[str], None] = lambda clip: None,
     keep: Keep | None = None,
+    restorers: Restorers | None = None,
 ) -> list[Row]:
     """The table: one row per clip and arm, clips in their order, arms in the plan's.
 
@@ -115,16 +117,18 @@ def run_plan(
         on_cell: called with the clip's name after each cell.
         keep: given clip, arm, key of the cell and frames, writes an output that is to be kept and names its file,
             relative to the folder above `cells`; None for the others.
+        restorers: the plan's, where they are built already; default: they are built here.
 
     Returns:
         Rows with `refiner`, `clip`, `method`, `label`, `iterations`, `cutoff`, `strength`, `seed`,
         `num_inference_steps`, `steps`, `evaluations` (of that arm run alone), `output_loss` (content loss of the
         refined latents at ν = 1), the metrics, and where it applies `content_loss` (of the estimate after 0…N
         iterations), `psnr_to_original`, `matched_strength`, `matched_loss`, `target_loss`, `video` (the kept file).
-        What does not apply is absent.
+        What does not apply is absent; restorers have no `strength`, `steps`, `evaluations` and `output_loss`.
 
     Raises:
         ValueError: a clip that is too long, or a baseline over a host that runs its own solver.
+        ImportError, OSError: a restorer's package or weights are not here.
     """
     steps = plan.described.get("num_inference_steps") or adapter.requirements.default_steps
     common = {
@@ -138,8 +142,9 @@ def run_plan(
     if plan.alone:
         common["described"] = _described(plan)
     arms, shared = arms_of(plan, strengths_of(plan, adapter)), SharedEncode(adapter)
+    restoring = restorers if restorers is not None else Restorers.of(plan.restorers)
 
-    def rows(clip: InputClip, missing: list[Arm]) -> Iterable[tuple[Arm, Row]]:
+    def rows(clip: InputClip, missing: list[Arm]) -> Iterator[tuple[Arm, Row]]:
         shared.forget()
 
         def kept(arm: Arm, frames: torch.Tensor) -> Row:
@@ -147,12 +152,20 @@ def run_plan(
             path = keep(clip, arm, keys(clip)[arm], frames) if keep is not None else None
             return {} if path is None else {"clip": path}
 
+        refining = [arm for arm in missing if arm.method not in restoring]
+        yield from restoring.rows(clip, plan, [arm for arm in missing if arm.method in restoring], kept)
         if plan.alone:
-            return ((arm, _alone(shared, clip, plan, arm, kept)) for arm in missing)
-        return Bench(adapter, clip, plan, kept).rows(missing)
+            yield from ((arm, _alone(shared, clip, plan, arm, kept)) for arm in refining)
+        else:
+            yield from Bench(adapter, clip, plan, kept).rows(refining)
 
     def keys(clip: InputClip) -> dict[Arm, str]:
-        return {arm: cell_key(clip=clip.digest, arm=arm.as_dict(), **common) for arm in arms}
+        return {
+            arm: restoring.key(clip, plan, arm)
+            if arm.method in restoring
+            else cell_key(clip=clip.digest, arm=arm.as_dict(), **common)
+            for arm in arms
+        }
 
     work = (Work(clip.name, keys(clip), partial(rows, clip)) for clip in clips)
     return [
@@ -239,8 +252,11 @@ class OfflineRun:
         self._adapters: dict[str, SharedEncode] = {}
         self._models = Models(**{name: base / path for name, path in config.weights.items()}, device=device or "cpu")
         self._models.require(config.metrics)
+        restoring = {name: arm.restorer for name, arm in config.arms.items() if arm.restorer is not None}
+        self._restorers = Restorers.built(restoring)
         for name in config.arms:
-            self._adapter(name)
+            if name not in self._restorers:
+                self._adapter(name)
         self.manifest = self._manifest()
         self._check_folder()
 
@@ -265,14 +281,20 @@ class OfflineRun:
             # A clip without a tag is the clip that it was before there were tags: its outputs stay good.
             if clip["tag"] is None:
                 del clip["tag"]
+        for arm in config["arms"].values():
+            # Likewise an arm that refines.
+            if arm["restorer"] is None:
+                del arm["restorer"]
+        refining = [arm for arm in self.config.arms if arm not in self._restorers]
         return {
             "format": 2,
             "nc_refiner": __version__,
             "config": config,
             "clips": {source.name: {**source.digests, "units": list(source.pieces)} for source in self.sources},
-            "adapters": {arm: self._adapter(arm).describe() for arm in self.config.arms},
+            "adapters": {arm: self._adapter(arm).describe() for arm in refining},
             "versions": versions(),
-            "device": {arm: str(self._adapter(arm).device) for arm in self.config.arms},
+            "device": {arm: str(self._adapter(arm).device) for arm in refining},
+            **self._restorers.described(),
         }
 
     def _check_folder(self) -> None:
@@ -349,14 +371,18 @@ class OfflineRun:
 
     def _row(self, clip: InputClip, seed: int, name: str) -> Row:
         """Refine `clip` with one arm, keep the output where it is to be kept, and measure it."""
-        config, adapter, arm = self.config, self._adapter(name), self.config.arms[name]
+        config, arm = self.config, self.config.arms[name]
         settings = arm.settings(config.shared(), _noise_seed(clip.name, seed))
-        run = Refinement(adapter, arm.calibration(adapter.requirements.default_cutoff), settings)
-        output = torch.cat(list(run.run(clip.frames, len(clip.frames))))
+        adapter = None if name in self._restorers else self._adapter(name)
+        if adapter is None:
+            output, receipt = self._restorers.run(name, clip, settings)
+        else:
+            run = Refinement(adapter, arm.calibration(adapter.requirements.default_cutoff), settings)
+            output = torch.cat(list(run.run(clip.frames, len(clip.frames))))
+            receipt = dict(run.receipt())
         # Compared with the input at the size it was refined at.
         original = None if clip.original is None else resized(clip.original, settings)
         clip = replace(clip, frames=resized(clip.frames, settings), original=original)
-        receipt = dict(run.receipt())
         kept = None
         if config.keep_clips == "all" or (config.keep_clips == "first_seed" and seed == config.seeds[0]):
             kept = self._keep(clip, seed, name, output)
@@ -372,7 +398,7 @@ class OfflineRun:
         }
 
     def _measured(
-        self, clip: InputClip, output: torch.Tensor, receipt: dict[str, Any], adapter: SharedEncode
+        self, clip: InputClip, output: torch.Tensor, receipt: dict[str, Any], adapter: SharedEncode | None
     ) -> dict[str, float]:
         """Metric → value; what cannot be measured is left out."""
         wanted = [name for name in self.config.metrics if name in METRICS]
@@ -380,9 +406,10 @@ class OfflineRun:
         found = measure_frames(clip.frames, output, wanted, self._models, clip.original)
         # Without the encode, which arms share.
         found["seconds"] = sum(value for stage, value in receipt["seconds"].items() if stage != "encode")
-        found["evaluations"] = float(sum(receipt["evaluations"].values()))
-        if "content_loss" in self.config.metrics:
-            found["content_loss"] = adapter.content_loss(self._cutoff())
+        if adapter is not None:
+            found["evaluations"] = float(sum(receipt["evaluations"].values()))
+            if "content_loss" in self.config.metrics:
+                found["content_loss"] = adapter.content_loss(self._cutoff())
         names = {*self.config.metrics, *wanted}
         return {k: v for k, v in found.items() if k in names and v is not None and math.isfinite(v)}
 
@@ -399,7 +426,9 @@ class OfflineRun:
     def _cutoff(self) -> float:
         """One band for every arm's content loss: the widest that any of them calibrates."""
         calibrations = [
-            arm.calibration(self._adapter(name).requirements.default_cutoff) for name, arm in self.config.arms.items()
+            arm.calibration(self._adapter(name).requirements.default_cutoff)
+            for name, arm in self.config.arms.items()
+            if name not in self._restorers
         ]
         used = [calibration.cutoff for calibration in calibrations if calibration.iterations]
         return max(used, default=1.0)
