@@ -115,7 +115,7 @@ def test_a_restorer_is_judged_where_it_ran_and_explained_where_not(tables):
     assert (upscaler.verdict, upscaler.found, upscaler.where) == (UNTESTABLE, "its weights are not here", "Fig. 4")
     facts = {"versions": {}, "adapter": {"parameters": 1}, "clips": {}, "details": dict.fromkeys(CLIPS, 0.06)}
     page = document("x", {**facts, "skipped": skipped}, tables, found, [], "reproduction")
-    assert "| BasicVSR (REDS weights) | " in page
+    assert "| BasicVSR (Vimeo-90K, blurred) | " in page
     assert "Not run: Stable Diffusion ×4 upscaler. its weights are not here." in page
 
 
