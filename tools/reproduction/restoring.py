@@ -18,7 +18,7 @@ __all__ = ["RESTORERS", "TOLD", "restorers_here", "restoring_plan"]
 RESTORERS = ("basicvsr", "x4_upscaler")
 TOLD = {
     "basicvsr": "BasicVSR (Vimeo-90K, blurred)",
-    "x4_upscaler": "Stable Diffusion ×4 upscaler",
+    "x4_upscaler": "Stable Diffusion's ×4 upscaler",
 }
 
 
