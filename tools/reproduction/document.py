@@ -263,8 +263,8 @@ def document(
         "## Figure 4: restorers and upscalers",
         "",
         "Fed the clip as it is, at its own size, frame by frame or as a whole; what they give, four times as large, is "
-        "averaged by area to the clip's size. The input is shrunk, blurred *and* compressed, for which BasicVSR was not "
-        "trained. They have no strength, no prompt that fits and, but for the upscaler, no noise.",
+        "averaged by area to the clip's size. BasicVSR has the weights for blurred video; compression it does not know. "
+        "They have no strength, no prompt that fits and, but for the upscaler, no noise.",
         "",
         *_restoring(tables, facts.get("skipped", {})),
         *_beyond(beyond),

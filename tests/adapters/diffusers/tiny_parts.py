@@ -133,6 +133,27 @@ def sdxl_unet(ids: int = 5, seed: int = 5, **changed: Any) -> Any:
     return sd_unet(seed, **{**SDXL_UNET, "projection_class_embeddings_input_dim": width, **changed})
 
 
+def upscale_pipeline() -> Any:
+    """Stable Diffusion's ×4 upscaler: a VAE of three levels decodes latents of the picture's own size."""
+    from diffusers import DDIMScheduler, DDPMScheduler, StableDiffusionUpscalePipeline
+
+    levels: dict[str, Any] = {
+        "block_out_channels": (8, 16, 16),
+        "down_block_types": ("DownEncoderBlock2D",) * 3,
+        "up_block_types": ("UpDecoderBlock2D",) * 3,
+        "scaling_factor": 0.08333,
+    }
+    return StableDiffusionUpscalePipeline(
+        vae=image_vae(**levels),
+        text_encoder=clip_text(),
+        tokenizer=clip_tokenizer(),
+        unet=sd_unet(in_channels=7, num_class_embeds=1000),
+        low_res_scheduler=DDPMScheduler(),
+        scheduler=DDIMScheduler(prediction_type="v_prediction"),
+        max_noise_level=350,
+    )
+
+
 def picture(batch: int = 1, size: int = 32, seed: int = 6) -> torch.Tensor:
     """(B, 3, size, size) in [0, 1]."""
     return torch.rand((batch, 3, size, size), generator=torch.Generator().manual_seed(seed))
