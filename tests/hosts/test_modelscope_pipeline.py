@@ -155,10 +155,12 @@ def test_adapter_equals_the_wrapped_pipeline(tiny, mode, iterations):
         reference,
         level,
         lambda x: adapter.predict_x0(x, timesteps.first, condition),
-        NoiseCalibration(iterations=iterations),
+        NoiseCalibration(iterations=iterations, reuse_prediction=True),
     )
     ticks: list[int] = []
-    latents = adapter.denoise(done.x_t, timesteps, condition, generator=generator, on_step=lambda: ticks.append(1))
+    latents = adapter.denoise(
+        done.x_t, timesteps, condition, generator=generator, first_x0=done.x0, on_step=lambda: ticks.append(1)
+    )
     assert torch.equal(adapter.decode(latents), wanted)
     assert len(ticks) == len(timesteps) == steps
 
