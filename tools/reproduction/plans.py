@@ -39,9 +39,7 @@ PLANS = {
         reuse_prediction=False,
     ),
     # t = 600 of 1000; half as many steps as the default, which keeps the whole run under half an hour of one core.
-    "paper": SweepPlan(
-        iterations=TABLE_1, strengths=(PAPER_STRENGTH,), num_inference_steps=15, reuse_prediction=False
-    ),
+    "paper": SweepPlan(iterations=TABLE_1, strengths=(PAPER_STRENGTH,), num_inference_steps=15, reuse_prediction=False),
     "grid": SweepPlan(
         iterations=(3,),
         cutoffs=GRID_CUTOFFS,
