@@ -313,4 +313,4 @@ def test_outputs_from_before_reuse_was_the_default_are_not_mixed_with_new_ones(c
     manifest["config"]["arms"]["nc"]["reuse_prediction"] = None
     (out / "experiment.json").write_text(json.dumps(manifest), encoding="utf-8")
     refused = call("ab", "run", experiment(tmp_path, clips=clips), "--output", out, "--quiet")
-    assert refused.code == 2 and "another experiment (different: reuse_prediction.nc)" in refused.err
+    assert refused.code == 2 and "another experiment (different: reuse_prediction)" in refused.err
