@@ -74,7 +74,8 @@ def calibration_steps(
         x_t: noisy latents `(B, C, H, W)` or `(B, C, F, H, W)`, any float dtype; never written to.
         reference: the encoded input x_r, shaped as `x_t`.
         level: α, σ at the initial timestep. With α = 0 nothing can be calibrated: warns and returns `x_t`.
-        config: `iterations = 0` or an empty low band return the very `x_t` without asking for a prediction.
+        config: `iterations = 0` or an empty low band return the very `x_t` without asking for a prediction. An open
+            `reuse_prediction` (None) counts as no; a host that can reuse one settles it first (`config.settled`).
         weights: the mask on the latents' grid, 0…1; given where `config` has a mask. Zeros: as an empty low band.
 
     Raises:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Any, Literal, get_args
 
@@ -26,7 +26,8 @@ class NoiseCalibration:
         iterations: N, 0 to 100; 1 to 3 recommended, 0 is plain SDEdit whatever else is set, about 10 over-sharpens.
         cutoff: threshold frequency ν in [0, 1] of Nyquist; 1 is the whole band, 0 none of it (plain SDEdit).
         guidance_scale: guidance while calibrating, ≥ 0; None is the host's own, 1.0 is conditional only.
-        reuse_prediction: the last prediction serves the first denoising step, which saves one evaluation.
+        reuse_prediction: the last prediction serves the first denoising step, which saves one evaluation. None is
+            wherever the host can and guides both alike; True is an error where it cannot; False is never, as published.
         tolerance: stop early once the content loss is below it (> 0); None never stops early.
         mask: where content is strict (1) and where the refiner is free (0): a picture or clip of any size as a path,
             tensor or array, a ready mask by name, or a function of the frames; None is strict everywhere. It is
@@ -43,7 +44,7 @@ class NoiseCalibration:
     iterations: int = 3
     cutoff: float = 1.0
     guidance_scale: float | None = None
-    reuse_prediction: bool = False
+    reuse_prediction: bool | None = None
     tolerance: float | None = None
     mask: Mask | Any = None
     cutoff_outside: float | None = None
@@ -84,6 +85,10 @@ class NoiseCalibration:
         """Whether it matters which axis of the latents is time."""
         timed = self.cutoff_time is not None and self.cutoff_time < 1
         return self.mask is not None or timed
+
+    def settled(self, can_reuse: bool) -> NoiseCalibration:
+        """The same with `reuse_prediction` decided: where it is None, as the host can. Every host asks this once."""
+        return replace(self, reuse_prediction=can_reuse) if self.reuse_prediction is None else self
 
     def described(self) -> dict[str, Any]:
         """The fields as JSON takes them; a mask by what identifies it."""

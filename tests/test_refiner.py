@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 
 from nc_refiner import CalibratedRefiner, NoiseCalibration, RefineSettings, VideoClip
+from nc_refiner.adapters.delegating import Delegating
+from nc_refiner.calibration import calibrate
 from nc_refiner.evaluation import mse
+from nc_refiner.refining.plan import RefinePlan
 from nc_refiner.refining.receipt import read_receipt, write_receipt
 from nc_refiner.refining.windows import frame_noise
 
@@ -54,17 +58,55 @@ def test_calibration_brings_the_output_closer(refiner, clip):
     for iterations in (0, 1, 2, 3):
         result = refiner.with_calibration(iterations=iterations)(clip, seed=3, **STEPS)
         errors.append(float(mse(clip.frames, result.clip.frames).mean()))
-        assert result.receipt["evaluations"] == {"calibration": iterations, "denoising": 4}
+        # The last prediction serves the first step.
+        assert result.receipt["evaluations"] == {"calibration": iterations, "denoising": 3 if iterations else 4}
+        assert result.receipt["calibration"]["reuse_prediction"] is (iterations > 0)
     assert errors[0] > errors[1] > errors[2] > errors[3]
     losses = result.trace.content_loss
     assert list(losses) == sorted(losses, reverse=True) and len(losses) == 3
 
 
-def test_reuse_saves_one_evaluation(refiner, clip):
-    result = refiner.with_calibration(iterations=1, reuse_prediction=True)(clip, seed=3, **STEPS)
-    assert result.receipt["evaluations"] == {"calibration": 1, "denoising": 3}
-    plain = refiner.with_calibration(iterations=0)(clip, seed=3, **STEPS)
-    assert mse(clip.frames, result.clip.frames).mean() < mse(clip.frames, plain.clip.frames).mean()
+def test_the_last_prediction_is_used_again_unless_that_is_refused(refiner, clip):
+    by_default, must = (
+        refiner.with_calibration(iterations=2, reuse_prediction=value)(clip, seed=3, **STEPS) for value in (None, True)
+    )
+    assert by_default.receipt["evaluations"] == {"calibration": 2, "denoising": 3}
+    assert torch.equal(by_default.clip.frames, must.clip.frames)
+    without = refiner.with_calibration(iterations=2, reuse_prediction=False)(clip, seed=3, **STEPS)
+    assert without.receipt["evaluations"] == {"calibration": 2, "denoising": 4}
+    assert without.receipt["calibration"]["reuse_prediction"] is False
+    adapter = refiner.adapter
+    timesteps = adapter.timesteps(STEPS["num_inference_steps"], STEPS["strength"])
+    reference, level = adapter.encode(clip.frames), adapter.noise_level(timesteps.first)
+    x_t = level.add_noise(reference, frame_noise(tuple(reference.shape), 3, 0))
+    config = NoiseCalibration(iterations=2, cutoff=refiner.calibration.cutoff, reuse_prediction=False)
+    done = calibrate(x_t, reference, level, lambda latents: adapter.predict_x0(latents, timesteps.first, None), config)
+    assert done.x0 is None
+    denoised = adapter.denoise(done.x_t, timesteps, None)
+    assert torch.equal(without.clip.frames, adapter.decode(denoised))
+
+
+def test_a_host_that_makes_every_prediction_itself_reuses_none(refiner, clip):
+    own = Delegating(refiner.adapter)
+    own.can_reuse = False
+    result = CalibratedRefiner(own, refiner.calibration)(clip, seed=3, **STEPS)
+    without = refiner.with_calibration(reuse_prediction=False)(clip, seed=3, **STEPS)
+    assert torch.equal(result.clip.frames, without.clip.frames)
+    assert result.receipt["evaluations"] == {"calibration": 3, "denoising": 4}
+    with pytest.raises(ValueError, match="makes every prediction itself"):
+        CalibratedRefiner(own, NoiseCalibration(reuse_prediction=True))(clip, seed=3, **STEPS)
+
+
+@pytest.mark.parametrize(
+    ("own", "asked", "reused"), [(None, 3.0, True), (3.0, 3.0, True), (1.0, 3.0, False), (1.0, None, False)]
+)
+def test_only_a_prediction_under_the_same_guidance_is_used_again(refiner, own, asked, reused):
+    adapter = Delegating(refiner.adapter)
+    adapter.requirements = replace(adapter.requirements, guidance=True)
+    plan = RefinePlan(adapter, NoiseCalibration(guidance_scale=own), RefineSettings(guidance_scale=asked))
+    assert plan.calibration.reuse_prediction is reused
+    unguided = RefinePlan(refiner.adapter, NoiseCalibration(guidance_scale=own), RefineSettings(guidance_scale=asked))
+    assert unguided.calibration.reuse_prediction is True
 
 
 def test_seed_generator_and_neither(refiner, clip):

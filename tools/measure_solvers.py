@@ -88,7 +88,7 @@ def refine(
     generator = torch.Generator().manual_seed(5)
     level = level_at(diffusion, start)
     x_t = level.add_noise(reference, torch.randn(reference.shape, generator=generator))
-    config = NoiseCalibration(iterations=iterations, hold=hold)
+    config = NoiseCalibration(iterations=iterations, reuse_prediction=False, hold=hold)
     done = calibrate(
         x_t, reference, level, lambda latents: estimate_x0(diffusion, latents, start, at, network, {}), config
     )

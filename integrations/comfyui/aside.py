@@ -9,7 +9,7 @@ from typing import Any
 
 from .host import Host
 
-__all__ = ["guidance", "options_of", "without_caches"]
+__all__ = ["changes_guidance", "guidance", "options_of", "without_caches"]
 
 _CACHED = ("predict_noise", "calc_cond_batch", "apply_model", "diffusion_model")
 """Places a cache hooks into to skip an evaluation."""
@@ -41,14 +41,23 @@ def options_of(guider: Any, options: Mapping[str, Any]) -> Iterator[None]:
         guider.model_options = before
 
 
+def changes_guidance(guider: Any, scale: float | None, host: Host) -> bool:
+    """Whether `guidance` will make the guider guide otherwise than it does in the sampler."""
+    return scale is not None and _takes(guider, scale, host) and scale != guider.cfg
+
+
+def _takes(guider: Any, scale: float, host: Host) -> bool:
+    own = getattr(type(guider), "predict_noise", None) is host.plain_guider.predict_noise  # type: ignore[attr-defined]
+    return own and (scale == 1 or bool(getattr(guider, "conds", {}).get("negative")))
+
+
 @contextmanager
 def guidance(guider: Any, scale: float | None, host: Host) -> Iterator[None]:
     """The guider guides with `scale` (None: as it does anyway); afterwards with its own again, whatever happened."""
     if scale is None:
         yield
         return
-    own = getattr(type(guider), "predict_noise", None) is host.plain_guider.predict_noise  # type: ignore[attr-defined]
-    if not own or (scale != 1 and not getattr(guider, "conds", {}).get("negative")):
+    if not _takes(guider, scale, host):
         log.info("Noise Calibration: this guider decides its own guidance; `guidance` is passed over")
         yield
         return

@@ -15,7 +15,7 @@ from nc_refiner.correction import Correction
 from nc_refiner.holding import Hold
 from nc_refiner.noise_level import NoiseLevel
 
-from .aside import guidance, options_of, without_caches
+from .aside import changes_guidance, guidance, options_of, without_caches
 from .holder import Holder, held
 from .host import Host
 from .latents import Part, level_of, picture_part
@@ -35,7 +35,7 @@ class Run:
     """What the latest run of a sampler came to.
 
     Attributes:
-        config: how calibration was asked for.
+        config: how calibration was asked for; where something was calibrated, with what was decided on reuse.
         content_loss: ‖L_ν(x̂₀ − x_r)‖ / ‖x_r‖ at every prediction made while calibrating.
         level: α and σ of the start; None where nothing was calibrated.
         saved: whether the sampler's first evaluation was saved.
@@ -109,21 +109,22 @@ class Calibrator:
             self._warn(why)
             return self._passed_on(why, sample(noise))
         start = _Start(noise, latent_image, denoise_mask, sigmas, part, level, most, weights)
-        trial = _Trial(self, model_wrap, sampler, extra_args, start)
-        tap = Tap() if self.config.reuse_prediction else None
+        config = self.config.settled(not changes_guidance(model_wrap, self.config.guidance_scale, self.host))
+        tap = Tap() if config.reuse_prediction else None
+        trial = _Trial(config, self.host, model_wrap, sampler, extra_args, start)
         spread = None if weights is None else weights.to(latent_image.device)
         hold = Hold.of(part.of(latent_image), level, self.config, spread)
         try:
             with torch.no_grad():
                 done, calibrated = trial.calibrated(tap)
-            self.last = Run(self.config, done.trace.content_loss, level)
+            self.last = Run(config, done.trace.content_loss, level)
             options = model_wrap.model_options if tap is None else tapped(model_wrap.model_options, tap)
             if hold is not None:
                 options = held(options, Holder(hold, part, sigmas))
             with options_of(model_wrap, options):
                 answer = sample(calibrated)
             if tap is not None:
-                self.last = Run(self.config, done.trace.content_loss, level, tap.kept)
+                self.last = Run(config, done.trace.content_loss, level, tap.kept)
             return answer
         finally:
             if tap is not None:
@@ -169,8 +170,16 @@ class _Start:
 class _Trial:
     """One run of a sampler, until its start is calibrated."""
 
-    def __init__(self, calibrator: Calibrator, guider: Any, sampler: Any, extra_args: dict[str, Any], start: _Start):
-        self.config, self.host, self.guider = calibrator.config, calibrator.host, guider
+    def __init__(
+        self,
+        config: NoiseCalibration,
+        host: Host,
+        guider: Any,
+        sampler: Any,
+        extra_args: dict[str, Any],
+        start: _Start,
+    ):
+        self.config, self.host, self.guider = config, host, guider
         self.noise, self.latent, self.mask = start.noise, start.latent, start.mask
         self.sigmas, self.part, self.level, self.most = start.sigmas, start.part, start.level, start.most
         self.weights = start.weights

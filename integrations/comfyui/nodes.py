@@ -37,8 +37,8 @@ class NoiseCalibrationNode(io.ComfyNode):
                     default=3,
                     min=0,
                     max=100,
-                    tooltip="How often the noise is corrected; each costs one evaluation of the model. 1 to 3 is "
-                    "right, 0 switches calibration off, 10 and more over-sharpen.",
+                    tooltip="How often the noise is corrected; each costs one evaluation of the model, and "
+                    "reuse_prediction saves one. 1 to 3 is right, 0 switches calibration off, 10 over-sharpens.",
                 ),
                 io.Float.Input(
                     "cutoff",
@@ -51,8 +51,9 @@ class NoiseCalibrationNode(io.ComfyNode):
                 ),
                 io.Boolean.Input(
                     "reuse_prediction",
-                    default=False,
-                    tooltip="Let the last correction's estimate serve the sampler's first step: one evaluation fewer.",
+                    default=True,
+                    tooltip="Let the last correction's estimate serve the sampler's first step, where `guidance` is "
+                    "the sampler's own: one evaluation fewer, so the first iteration costs nothing.",
                 ),
                 io.Float.Input(
                     "guidance",
@@ -127,7 +128,7 @@ class NoiseCalibrationNode(io.ComfyNode):
             iterations=iterations,
             cutoff=cutoff,
             guidance_scale=None if guidance < 0 else guidance,
-            reuse_prediction=reuse_prediction,
+            reuse_prediction=None if reuse_prediction else False,
             mask=mask,
             cutoff_outside=None if mask is None else cutoff_outside,
             objective=objective,  # type: ignore[arg-type]  # one of the list

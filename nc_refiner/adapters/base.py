@@ -105,13 +105,14 @@ class RefinerAdapter(ABC):
     once where one call takes both halves as a batch; the size of a batch does not count. An adapter adds to it where it
     calls the network; every thread has a count of its own, so that runs side by side do not count each other's.
     `owns_trajectory` says that `denoise` is the host's own solver and need not equal the loop over `predict_x0` and
-    `step`. No hook may touch a global random state.
+    `step`; `can_reuse` that it can start from a `first_x0` it is given. No hook may touch a global random state.
     """
 
     name: str = ""
     requirements: Requirements = Requirements()
     evaluations: int = cast(int, _CountPerThread())
     owns_trajectory: bool = False
+    can_reuse: bool = True
 
     @property
     @abstractmethod

@@ -24,7 +24,7 @@ class Delegating(RefinerAdapter):
     def __init__(self, inner: RefinerAdapter):
         self.inner = inner
         self.name, self.requirements = inner.name, inner.requirements
-        self.owns_trajectory = inner.owns_trajectory
+        self.owns_trajectory, self.can_reuse = inner.owns_trajectory, inner.can_reuse
 
     @property
     def evaluations(self) -> int:

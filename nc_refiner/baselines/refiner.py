@@ -12,7 +12,7 @@ from ..adapters.base import RefinerAdapter
 from ..calibration import CalibrationTrace, NoiseCalibration, calibrate, content_loss
 from ..clip import VideoClip
 from ..refiner import RefinedClip
-from ..refining.plan import RefinePlan
+from ..refining.plan import RefinePlan, settled
 from ..refining.receipt import peak_memory_bytes, planned
 from ..refining.resize import resized
 from ..refining.settings import RefineSettings
@@ -77,6 +77,7 @@ class BaselineRefiner:
         if chosen.keep is not None:
             raise ValueError("a baseline takes no target (keep): it is run at the settings it is given")
         plan = RefinePlan(self.adapter, NoiseCalibration(iterations=0), chosen)
+        calibration = settled(self.adapter, self.calibration, chosen.guidance_scale)
         windows: list[dict[str, Any]] = []
         evaluations, start = self.adapter.evaluations, time.perf_counter()
 
@@ -84,7 +85,7 @@ class BaselineRefiner:
             latents = encoded(self.adapter, frames, seed, first)
             how = (plan.timesteps, plan.condition, seed, first, chosen.guidance_scale)
             setting = Setting.of(self.adapter, latents, *how)
-            refined, facts = self._latents(setting)
+            refined, facts = self._latents(setting, calibration)
             windows.append({"first": first, "frames": len(frames), **facts})
             return latents.how.undo(self.adapter.decode(refined))
 
@@ -95,7 +96,7 @@ class BaselineRefiner:
             frames = torch.cat(list(sliding(resized(clip.frames, chosen), window, plan.overlap_for(window), refine)))
         receipt: dict[str, Any] = {
             **planned(plan),
-            "baseline": {"method": self.method, "cutoff": self.cutoff, "calibration": self.calibration.described()},
+            "baseline": {"method": self.method, "cutoff": self.cutoff, "calibration": calibration.described()},
             "windows": windows,
             "evaluations": {"denoising": self.adapter.evaluations - evaluations},
             "seconds": {"total": round(time.perf_counter() - start, 4)},
@@ -106,18 +107,18 @@ class BaselineRefiner:
         note = f"{self.adapter.name} refiner, baseline {self.method}, seed {seed}"
         return RefinedClip(clip.with_frames(frames, note), CalibrationTrace(), receipt)
 
-    def _latents(self, setting: Setting) -> tuple[Tensor, dict[str, Any]]:
+    def _latents(self, setting: Setting, calibration: NoiseCalibration) -> tuple[Tensor, dict[str, Any]]:
         if self.method == "ilvr":
             return ilvr(setting, self.cutoff), {}
         if self.method == "inversion":
             return setting.denoise(invert(setting)), {}
         if self.method == "renoise":
-            return setting.denoise(renoised(setting, self.calibration.iterations)), {}
+            return setting.denoise(renoised(setting, calibration.iterations)), {}
         first = setting.timesteps.first
         calibrated = calibrate(
-            setting.x_t, setting.reference, setting.level, lambda x_t: setting.predict_x0(x_t, first), self.calibration
+            setting.x_t, setting.reference, setting.level, lambda x_t: setting.predict_x0(x_t, first), calibration
         )
-        cutoff = self.calibration.cutoff
+        cutoff = calibration.cutoff
         target = content_loss(setting.denoise(calibrated.x_t, calibrated.x0), setting.reference, cutoff)
         match = matched_sdedit(setting, target, cutoff)
         return match.latents, {

@@ -84,9 +84,7 @@ def with_description(
         @functools.wraps(command)
         def described(**given: Any) -> None:
             found = {name: given.pop(name) for name in names}
-            # A flag that is not given and one that says no are one thing on a command line.
-            chosen = {name: value for name, value in found.items() if value is not None and value is not False}
-            command(**given, described=chosen)
+            command(**given, described={name: value for name, value in found.items() if value is not None})
 
         described.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
         described.__annotations__ = {one.name: one.annotation for one in parameters}
@@ -99,8 +97,9 @@ def _parameter(model: type[SDEditDescription], name: str) -> inspect.Parameter:
     info = model.model_fields[name]
     text, kind = info.description or "", _plain(info.annotation)
     if kind is bool:
-        annotation: Any = Annotated[bool, option(text, f"--{name.replace('_', '-')}")]
-        return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=annotation)
+        dashed = name.replace("_", "-")
+        annotation: Any = Annotated[bool | None, option(text, f"--{dashed}/--no-{dashed}")]
+        return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
     if info.default is not None:
         text = f"{text.rstrip('.')} (default {info.default:g})." if kind in (int, float) else text
     more = {"metavar": "<H W>"} if get_origin(kind) is tuple else {}

@@ -153,8 +153,9 @@ class RefinerDescription(SDEditDescription):
     calibration_guidance_scale: Scale | None = Field(
         None, description="Guidance while calibrating (default: the refiner's); 1 is conditional only, half the cost."
     )
-    reuse_prediction: bool = Field(
-        False, description="The last calibration prediction serves the first denoising step."
+    reuse_prediction: bool | None = Field(
+        None,
+        description="The last calibration prediction serves the first denoising step (default: where the host can).",
     )
     tolerance: Annotated[float, Field(gt=0)] | None = Field(
         None, description="Stop calibrating once the content loss is below this."

@@ -149,7 +149,9 @@ class Bench:
             )
 
     def reuse(self) -> None:
-        """`first_x0` takes the place of the first prediction."""
+        """`first_x0` takes the place of the first prediction, unless the adapter says that it cannot."""
+        if not self.adapter.can_reuse:
+            return
         timesteps, condition = self._timesteps(), self.adapter.condition()
         reference, _, x_t = self._noisy()
         outcomes, counts = [], []

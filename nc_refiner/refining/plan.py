@@ -11,7 +11,21 @@ from ..calibration import NoiseCalibration, is_identity
 from .fidelity import RUNS
 from .settings import RefineSettings
 
-__all__ = ["RefinePlan"]
+__all__ = ["RefinePlan", "settled"]
+
+
+def settled(adapter: RefinerAdapter, config: NoiseCalibration, guidance_scale: float | None) -> NoiseCalibration:
+    """`config` as `adapter` runs it under this guidance (None: the host's own): `reuse_prediction` is yes or no.
+
+    Raises:
+        ValueError: it must reuse and the adapter cannot.
+    """
+    own = config.guidance_scale
+    alike = own is None or own == guidance_scale or not adapter.requirements.guidance
+    config = config.settled(adapter.can_reuse and alike and not is_identity(config))
+    if config.reuse_prediction and not adapter.can_reuse:
+        raise ValueError(f"reuse_prediction is not possible here: {adapter.name} makes every prediction itself")
+    return config
 
 
 class RefinePlan:
@@ -23,15 +37,18 @@ class RefinePlan:
         settings: what to do.
 
     Attributes:
+        calibration: as it will be run, nothing left open.
         notes: what of the settings the host cannot follow, in words.
         num_inference_steps, strength: as they will be run.
 
     Raises:
-        ValueError: a window that is longer than the host takes, or a start timestep it does not know.
+        ValueError: a window that is longer than the host takes, a start timestep it does not know, or an option of
+            the calibration that it cannot follow.
     """
 
     def __init__(self, adapter: RefinerAdapter, calibration: NoiseCalibration, settings: RefineSettings):
-        self.adapter, self.calibration, self.settings = adapter, calibration, settings
+        self.adapter, self.settings = adapter, settings
+        self.calibration = settled(adapter, calibration, settings.guidance_scale)
         needs = adapter.requirements
         self.num_inference_steps = settings.num_inference_steps or needs.default_steps
         strength = settings.strength

@@ -157,7 +157,7 @@ class Refinement:
                 x_t = level.add_noise(reference, noise.to(reference.dtype))
                 del noise
             with self._timed("calibrate"), self._counted("calibration"):
-                calibrated = calibrate(x_t, reference, level, predict, self.calibration, weights)
+                calibrated = calibrate(x_t, reference, level, predict, self.plan.calibration, weights)
         self.losses.append(calibrated.trace.content_loss)
         return calibrated, hold
 

@@ -129,7 +129,8 @@ def test_refiner_runs_windows_and_repeats_itself():
     options = {"prompt": "a camel", "seed": 3, "num_inference_steps": 10, "overlap": 2}
     one, two = refiner(clip, **options), refiner(clip, **options)
     assert torch.equal(one.clip.frames, two.clip.frames) and one.clip.frames.shape == clip.frames.shape
-    assert one.receipt["evaluations"]["calibration"] == 2 * 2 * len(one.receipt["windows"])
+    windows, steps = len(one.receipt["windows"]), len(one.receipt["timesteps"])
+    assert one.receipt["evaluations"] == {"calibration": 2 * 2 * windows, "denoising": 2 * (steps - 1) * windows}
     json.dumps(one.receipt)
 
 

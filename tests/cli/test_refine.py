@@ -157,7 +157,7 @@ def test_a_long_clip_goes_through_windows(call: Call, tmp_path: Path) -> None:
     assert probe(tmp_path / "out.mp4").frames == 20 == probe(tmp_path / "out.compare.mp4").frames
     receipt = json.loads((tmp_path / "out.receipt.json").read_text())
     assert [window["first"] for window in receipt["windows"]] == [0, 6, 12]
-    assert report["evaluations"]["calibrated"] == {"calibration": 9, "denoising": 6}
+    assert report["evaluations"]["calibrated"] == {"calibration": 9, "denoising": 3}
     assert outcome.err == "nc-refiner: refining, 0 of 21 steps\n"
     assert any("share 2, calibrated as one clip" in note for note in report["degradations"])
     assert receipt["seams"] == [[6, 7], [12, 13]]

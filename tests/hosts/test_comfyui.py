@@ -79,7 +79,7 @@ class TestEverySampler:
     ):
         rig, more = rigs[kind], {"noise": NOISE, "latent": LATENT, "mask": mask() if masked else None}
         for iterations in (1, 2, 3):
-            found = calibrator(iterations)
+            found = calibrator(iterations, reuse_prediction=False)
             latents, count, start = rig.run(sampler, found, **more), rig.count, rig.started
             # From the calibrated noise the untouched sampler does the same, to the bit, and counts its own evaluations.
             plain = rig.run(sampler, **{**more, "noise": start})
@@ -87,7 +87,7 @@ class TestEverySampler:
             assert len(found.last.content_loss) == iterations and not found.last.saved
             if masked:
                 assert torch.equal(start[..., :5], NOISE[..., :5]) and torch.equal(latents[..., :5], plain[..., :5])
-            saving = calibrator(iterations, reuse_prediction=True)
+            saving = calibrator(iterations)
             rig.run(sampler, saving, **more)
             assert torch.equal(rig.started, start) and saving.last.saved
             if sampler != "dpm_adaptive":  # whose number of steps depends on what it sees

@@ -51,7 +51,7 @@ def pipeline(kind: str, solver: str):
         {"iterations": 1},
         {"iterations": 3},
         {"iterations": 3, "cutoff": 0.5},
-        {"iterations": 2, "reuse_prediction": True},
+        {"iterations": 2, "reuse_prediction": False},
         {"iterations": 2, "guidance_scale": 1.0},
     ],
     ids=str,

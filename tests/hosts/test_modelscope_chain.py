@@ -36,7 +36,7 @@ def test_clips_in_memory(tiny, made):
     refiner = CalibratedRefiner.from_name("modelscope", {"pipe": tiny.pipe}, iterations=2)
     result = refiner(made, prompt=made.prompt, num_inference_steps=3, seed=1)
     assert result.clip.frames.shape == made.frames.shape and len(result.trace.content_loss) == 2
-    assert result.receipt["evaluations"] == {"calibration": 2 * 2, "denoising": 3 * 2}
+    assert result.receipt["evaluations"] == {"calibration": 2 * 2, "denoising": 2 * 2}
     assert torch.equal(result.clip.frames, refiner(made, prompt=made.prompt, num_inference_steps=3, seed=1).clip.frames)
     plain = refiner.with_calibration(iterations=0)(made, prompt=made.prompt, num_inference_steps=3, seed=1)
     assert not torch.equal(result.clip.frames, plain.clip.frames)
@@ -52,7 +52,7 @@ def test_the_hosts_own_call(tiny, made, counted, ffmpeg, tmp_path):
         found = twin(asked, output_video=str(tmp_path / "out.mp4"))
     written = read_clip(found["output_video"])
     assert len(written) == len(made) and (written.height, written.width) == (80, 64)
-    assert counted.count == 2 * 30 + 2 * 2 and len(twin.calibration_trace.content_loss) == 2
+    assert counted.count == 2 * 30 + 2 and len(twin.calibration_trace.content_loss) == 2
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_cascade(config, made, tmp_path, call: Call):  # noqa: F811
     assert torch.equal(base, rounded), "the base is the source, from the same prompt and seed"
     found = receipt(first, "refiner")
     assert found["calibration"]["iterations"] == 2 and len(found["content_loss"]) == 2
-    assert found["evaluations"] == {"calibration": 2 * 2, "denoising": 3 * 2}
+    assert found["evaluations"] == {"calibration": 2 * 2, "denoising": 2 * 2}
     assert found["adapter"]["pipeline"] == "VideoToVideoPipeline" and found["adapter"]["solver"] == "dpmpp_2m_sde"
     assert "padded by 0 columns and 16 rows to fit the model, cut off again" in found["degradations"]
 
@@ -139,7 +139,7 @@ def test_cascade(config, made, tmp_path, call: Call):  # noqa: F811
         longer = read_clip(folder(report) / "final.mp4")
         assert len(longer) == 7 and longer.fps == 16.0
         found = receipt(folder(report), "refiner")
-        assert found["evaluations"] == {"calibration": 2 * 2 * 2, "denoising": 2 * 3 * 2}, "two windows of four frames"
+        assert found["evaluations"] == {"calibration": 2 * 2 * 2, "denoising": 2 * 2 * 2}, "two windows of four frames"
 
 
 def test_cascade_from_a_picture(config, models, pictures, tmp_path, call: Call):  # noqa: F811
@@ -151,5 +151,5 @@ def test_cascade_from_a_picture(config, models, pictures, tmp_path, call: Call):
     final = read_clip(place / "final.mp4")
     assert (len(final), final.height, final.width) == (4, 64, 128)
     assert read_clip(place / "refiner.mp4").prompt == "a dog in the snow"
-    assert receipt(place, "refiner")["evaluations"] == {"calibration": 2 * 2, "denoising": 3 * 2}
+    assert receipt(place, "refiner")["evaluations"] == {"calibration": 2 * 2, "denoising": 2 * 2}
     assert receipt(place, "base")["input"] == str(pictures[0])

@@ -106,17 +106,18 @@ def test_the_noise_is_the_published_iteration(guider, cutoff):
 @pytest.mark.parametrize("options", [{}, {"plus": True}, {"random": True}], ids=str)
 def test_it_costs_so_many_evaluations_and_changes_nothing_else(guider, options, masked):
     for iterations in (1, 3):
-        sampler, found = Watched(**options), calibrator(iterations)
+        sampler, found = Watched(**options), calibrator(iterations, reuse_prediction=False)
         guider.evaluations = 0
         latents = run(guider, found, NOISE, LATENT, SIGMAS, masked, sampler)
         assert guider.evaluations == iterations + 3 and len(found.last.content_loss) == iterations
         assert torch.equal(latents, run(guider, None, sampler.given, LATENT, SIGMAS, masked, Sampler(**options)))
         if masked is not None:
             assert torch.equal(sampler.given[..., :5], NOISE[..., :5])
-        saving = calibrator(iterations, reuse_prediction=True)
-        guider.evaluations = 0
-        run(guider, saving, NOISE, LATENT, SIGMAS, masked, sampler)
-        assert guider.evaluations == iterations + 2 and saving.last.saved and not found.last.saved
+        for reuse in (True, None):
+            saving = calibrator(iterations, reuse_prediction=reuse)
+            guider.evaluations = 0
+            run(guider, saving, NOISE, LATENT, SIGMAS, masked, sampler)
+            assert guider.evaluations == iterations + 2 and saving.last.saved and not found.last.saved
 
 
 LEFT = torch.tensor([[1.0, 0.0]])

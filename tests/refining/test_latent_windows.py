@@ -177,7 +177,8 @@ def by_hand(adapter, clip: VideoClip, seed: int, iterations: int) -> Tensor:
 
 @pytest.mark.parametrize("iterations", [0, 2])
 def test_the_whole_clip_is_calibrated_and_every_step_is_blended(embedded, clip, iterations, global_rng_untouched):
-    refiner = CalibratedRefiner(embedded, NoiseCalibration(iterations=iterations, cutoff=1.0))
+    config = NoiseCalibration(iterations=iterations, cutoff=1.0, reuse_prediction=False)
+    refiner = CalibratedRefiner(embedded, config)
     result = refiner(clip, seed=3, **SETTINGS, **WINDOWED)
     assert torch.allclose(result.clip.frames, by_hand(embedded, clip, 3, iterations), atol=2e-5)
     assert result.receipt["evaluations"] == {"calibration": 3 * iterations, "denoising": 3 * STEPS}
@@ -206,7 +207,7 @@ def test_a_solver_of_its_own_runs_each_window_and_their_ends_are_blended(heun, c
     refiner = CalibratedRefiner(heun, NoiseCalibration(iterations=1))
     calls: list[str] = []
     result = refiner(clip, seed=3, on_step=calls.append, **SETTINGS, **WINDOWED)
-    assert result.receipt["evaluations"] == {"calibration": 3, "denoising": 3 * (2 * STEPS - 1)}
+    assert result.receipt["evaluations"] == {"calibration": 3, "denoising": 3 * (2 * STEPS - 2)}
     assert calls == ["calibrate"] * 3 + ["denoise"] * 3 * STEPS
     assert "each denoised to its end" in result.receipt["degradations"][0]
     assert torch.equal(result.clip.frames, refiner(clip, seed=3, **SETTINGS, **WINDOWED).clip.frames)
@@ -217,7 +218,7 @@ def test_a_solver_of_its_own_runs_each_window_and_their_ends_are_blended(heun, c
 @pytest.mark.parametrize(("adapter", "per_window"), [("embedded", STEPS - 1), ("heun", 2 * STEPS - 2)])
 def test_reuse_saves_one_evaluation_of_every_window(request, adapter, per_window, clip):
     adapter = request.getfixturevalue(adapter)
-    refiner = CalibratedRefiner(adapter, NoiseCalibration(iterations=1, reuse_prediction=True))
+    refiner = CalibratedRefiner(adapter, NoiseCalibration(iterations=1))
     calls: list[str] = []
     result = refiner(clip, seed=3, on_step=calls.append, **SETTINGS, **WINDOWED)
     assert result.receipt["evaluations"] == {"calibration": 3, "denoising": 3 * per_window}
@@ -229,7 +230,7 @@ def test_tolerance_stops_the_whole_clip_at_once(embedded, clip):
     losses = refiner(clip, seed=3, **SETTINGS, **WINDOWED).trace.content_loss
     early = refiner.with_calibration(tolerance=(losses[0] + losses[1]) / 2)(clip, seed=3, **SETTINGS, **WINDOWED)
     assert early.trace.content_loss == losses[:2]
-    assert early.receipt["evaluations"] == {"calibration": 6, "denoising": 3 * STEPS}
+    assert early.receipt["evaluations"] == {"calibration": 6, "denoising": 3 * (STEPS - 1)}
 
 
 def streamed(adapter, clip: VideoClip, count: int | None, **settings: Any):

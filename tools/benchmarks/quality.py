@@ -18,7 +18,7 @@ __all__ = ["VARIANTS", "measure_quality"]
 
 VARIANTS: tuple[tuple[str, NoiseCalibration], ...] = (
     ("SDEdit", NoiseCalibration(iterations=0)),
-    *((f"N = {n}", NoiseCalibration(iterations=n)) for n in (1, 2, 3)),
+    *((f"N = {n}", NoiseCalibration(iterations=n, reuse_prediction=False)) for n in (1, 2, 3)),
     *((f"N = {n}, reuse", NoiseCalibration(iterations=n, reuse_prediction=True)) for n in (1, 2, 3)),
 )
 MEASURES = ("mse", "ssim", "psnr")
@@ -48,7 +48,7 @@ def measure_quality(
             # A clip longer than a window is denoised window by window, and every count is per window.
             windows = len(result.receipt["windows"])
             steps = len(result.receipt["timesteps"])
-            extra = calibration.iterations - int(calibration.reuse_prediction)
+            extra = calibration.iterations - bool(calibration.reuse_prediction)
             found[name].append(
                 {
                     "clip": clip.name,

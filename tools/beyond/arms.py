@@ -31,7 +31,8 @@ class Question:
 
 
 def _n(count: int, label: str = "", **more: Any) -> Arm:
-    return Arm(label or f"N = {count}", {"iterations": count, **more})
+    """An arm whose every prediction is its own, as published, unless it says otherwise."""
+    return Arm(label or f"N = {count}", {"iterations": count, "reuse_prediction": False, **more})
 
 
 QUESTIONS = {

@@ -59,13 +59,21 @@ def rows_of_question(
     for clip in clips:
         losses: dict[str, float] = {}
         for arm in question.arms:
-            key = cell_key(clip=clip.digest, arm=asdict(arm), cutoff=cutoff, **facts)
+            key = cell_key(clip=clip.digest, arm=_identity(arm), cutoff=cutoff, **facts)
             row = cells.get(key)
             if row is None:
                 row = _row(adapter, clip, arm, settings, cutoff, losses)
                 cells.put(key, row)
             losses[arm.label] = row["output_loss"]
             yield {"refiner": adapter.name, "question": name, "clip": clip.name, "label": arm.label, **row}
+
+
+def _identity(arm: Arm) -> Row:
+    """The arm as its cell is known by. Without reuse it is not said: cells from when that was the default stay good."""
+    found = asdict(arm)
+    if found["calibration"].get("reuse_prediction") is False:
+        del found["calibration"]["reuse_prediction"]
+    return found
 
 
 def _row(
@@ -99,7 +107,7 @@ def rows_of_targets(
 ) -> Iterator[Row]:
     """For each clip and SSIM: what `keep` gave, and SDEdit at the strength nearest to the SSIM that was reached."""
     name = None if tuning is None else tuning.read_text(encoding="utf-8")
-    facts = {"question": "keep", "adapter": adapter.describe() | {"name": adapter.name}, "tuning": name}
+    facts = {"question": "keep", "adapter": adapter.describe() | {"name": adapter.name}, "tuning": name, "reuses": True}
     for whole in clips:
         # Two frames tell SSIM as well as more.
         clip = SweepClip(whole.name, whole.frames[:2], None if whole.original is None else whole.original[:2])

@@ -26,7 +26,8 @@ def measure_cost(adapter: RefinerAdapter, clip: SweepClip) -> dict[str, Any]:
     seconds: dict[int, float] = {}
     plain, steps = float("inf"), 0
     for count in (0, 1, 2, 3):
-        refiner = CalibratedRefiner(adapter, NoiseCalibration(iterations=count))
+        # As published: every prediction is its own.
+        refiner = CalibratedRefiner(adapter, NoiseCalibration(iterations=count, reuse_prediction=False))
         for _ in range(REPEATS):
             receipt = refiner(frames, seed=0, strength=STRENGTH, num_inference_steps=SCHEDULE).receipt
             steps = len(receipt["timesteps"])

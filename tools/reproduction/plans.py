@@ -1,4 +1,5 @@
-"""What is run: the paper's settings, at the strengths that the embedded model is used and trained for."""
+"""What is run: the paper's settings and method (no prediction is used again), at the strengths that the embedded model
+is used and trained for."""
 
 from __future__ import annotations
 
@@ -35,16 +36,24 @@ PLANS = {
         num_inference_steps=30,
         baselines=("input", "ilvr", "inversion", "renoise", "matched_sdedit"),
         match_iterations=3,
+        reuse_prediction=False,
     ),
     # t = 600 of 1000; half as many steps as the default, which keeps the whole run under half an hour of one core.
-    "paper": SweepPlan(iterations=TABLE_1, strengths=(PAPER_STRENGTH,), num_inference_steps=15),
-    "grid": SweepPlan(iterations=(3,), cutoffs=GRID_CUTOFFS, strengths=PAPER_STRENGTHS, num_inference_steps=15),
+    "paper": SweepPlan(iterations=TABLE_1, strengths=(PAPER_STRENGTH,), num_inference_steps=15, reuse_prediction=False),
+    "grid": SweepPlan(
+        iterations=(3,),
+        cutoffs=GRID_CUTOFFS,
+        strengths=PAPER_STRENGTHS,
+        num_inference_steps=15,
+        reuse_prediction=False,
+    ),
     "trace": SweepPlan(
         iterations=(0,),
         cutoffs=GRID_CUTOFFS[1:],
         strengths=(PAPER_STRENGTH,),
         num_inference_steps=15,
         trace_iterations=10,
+        reuse_prediction=False,
     ),
 }
 

@@ -49,6 +49,7 @@ def restoring_plan(found: dict[str, Restorer]) -> tuple[SweepPlan, Restorers]:
         iterations=(0, 3),
         strengths=(DEFAULT_STRENGTH,),
         num_inference_steps=PLANS["default"].num_inference_steps,
+        reuse_prediction=False,
         baselines=("input",),
         restorers=tuple({"name": name} for name in found),
     )

@@ -127,22 +127,32 @@ def _keywords(function: Callable[..., Any], pipe: Any, args: tuple[Any, ...], kw
     return arguments
 
 
+def _settled(config: NoiseCalibration) -> NoiseCalibration:
+    """`config` as both engines run it.
+
+    Raises:
+        ValueError: it must reuse a prediction that was made under another guidance.
+    """
+    config = config.settled(config.guidance_scale is None)
+    if config.reuse_prediction and config.guidance_scale is not None:
+        raise ValueError(
+            "guidance_scale and reuse_prediction cannot go together on a diffusers pipeline: the prediction that "
+            "would be reused was made under another guidance; drop one of them"
+        )
+    return config
+
+
 def _in_loop(pipe: Any, call: Callable[..., Any], arguments: dict[str, Any], state: State) -> Any:
-    result, state.trace = run_in_loop(pipe, call, arguments, state.config)
+    result, state.trace = run_in_loop(pipe, call, arguments, _settled(state.config))
     state.engine = "in_loop"
     return result
 
 
 def _replay(pipe: Any, call: Callable[..., Any], arguments: dict[str, Any], state: State) -> Any:
-    changes: dict[str, Any] = {}
-    if state.config.guidance_scale is not None:
-        if state.config.reuse_prediction:
-            raise ValueError(
-                "guidance_scale and reuse_prediction cannot go together on a diffusers pipeline: the prediction that "
-                "would be reused was made under another guidance; drop one of them"
-            )
-        changes[guidance_argument(pipe)] = state.config.guidance_scale
-    result, state.trace = run_replay(pipe, call, arguments, state.config, changes)
+    config, changes = _settled(state.config), {}
+    if config.guidance_scale is not None:
+        changes[guidance_argument(pipe)] = config.guidance_scale
+    result, state.trace = run_replay(pipe, call, arguments, config, changes)
     state.engine = "replay"
     return result
 

@@ -151,7 +151,7 @@ def run_in_loop(
         pipe: the pipeline; instance attributes of it and its scheduler are replaced during the call and put back.
         call: the class's own `__call__`, bound.
         arguments: keyword arguments of the call.
-        config: at least one iteration; no `guidance_scale` and no `tolerance`, which this engine cannot honour.
+        config: settled, at least one iteration; no `guidance_scale` and no `tolerance`, which it cannot honour.
 
     Returns:
         What the pipeline returned, and the trace.

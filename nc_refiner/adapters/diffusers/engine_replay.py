@@ -88,7 +88,7 @@ def run_replay(
         pipe: the pipeline; instance attributes of it and its parts are replaced during the call and put back.
         call: the class's own `__call__`, bound.
         arguments: keyword arguments of the call.
-        config: at least one iteration.
+        config: settled, at least one iteration.
         calibration_arguments: changes to `arguments` while calibrating (a guidance scale); not with reuse.
 
     Returns:

@@ -89,6 +89,7 @@ class CalibratedDiffusion:
         guidance = {name: options.get(name) for name in ("guide_scale", "guide_rescale", "clamp", "percentile")}
         if config.guidance_scale is not None and guidance["guide_scale"] is not None:
             guidance["guide_scale"] = config.guidance_scale
+        config = config.settled(guidance["guide_scale"] == options.get("guide_scale"))
 
         def predict(x_t: Tensor) -> Tensor:
             return estimate_x0(self._diffusion, x_t, noised.timestep, at, model, options["model_kwargs"], **guidance)

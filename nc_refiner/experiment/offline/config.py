@@ -322,7 +322,7 @@ class PlanBase(_Strict):
     @property
     def alone(self) -> bool:
         """Whether arms run one by one, as they have no latents in common under what is set."""
-        return not self.described.keys() <= {"num_inference_steps", "guidance_scale"}
+        return not self.described.keys() <= {"num_inference_steps", "guidance_scale", "reuse_prediction"}
 
 
 # What a sweep varies has a list of its own: strengths stand for start timesteps too. A target would choose them itself.

@@ -29,6 +29,7 @@ from ...evaluation.meters import Models
 from ...files import write_text
 from ...mask import as_mask
 from ...refiner import CalibratedRefiner, RefinedClip
+from ...refining.plan import settled
 from ...refining.receipt import versions
 from ...refining.resize import resized
 from ...refining.run import Refinement
@@ -141,6 +142,7 @@ def run_plan(
     }
     if plan.alone:
         common["described"] = _described(plan)
+    reuses = _reuses(plan, adapter)
     arms, shared = arms_of(plan, strengths_of(plan, adapter)), SharedEncode(adapter)
     restoring = restorers if restorers is not None else Restorers.of(plan.restorers)
 
@@ -163,9 +165,13 @@ def run_plan(
         return {
             arm: restoring.key(clip, plan, arm)
             if arm.method in restoring
-            else cell_key(clip=clip.digest, arm=arm.as_dict(), **common)
+            else cell_key(clip=clip.digest, arm=arm.as_dict(), **common, **reused(arm))
             for arm in arms
         }
+
+    def reused(arm: Arm) -> Row:
+        # Absent without reuse: cells from before it was the default stay good, and are never taken for these.
+        return {"reuses": True} if reuses and arm.method in ("nc", "matched_sdedit") else {}
 
     work = (Work(clip.name, keys(clip), partial(rows, clip)) for clip in clips)
     return [
@@ -179,9 +185,15 @@ def run_plan(
 
 
 def _described(plan: PlanBase) -> Row:
-    """What is set, a mask by what identifies it: another mask under the same name gives other cells."""
-    mask = plan.described.get("mask")
-    return {**plan.described, **({} if mask is None else {"mask": as_mask(mask).describe()})}
+    """What is set but reuse, a mask by what identifies it: another mask under the same name gives other cells."""
+    found = {name: value for name, value in plan.described.items() if name != "reuse_prediction"}
+    return {**found, **({"mask": as_mask(found["mask"]).describe()} if "mask" in found else {})}
+
+
+def _reuses(plan: PlanBase, adapter: RefinerAdapter) -> bool:
+    """Whether the plan's arms reuse their last prediction."""
+    calibration = NoiseCalibration(**calibration_fields(plan.described))
+    return bool(settled(adapter, calibration, plan.described.get("guidance_scale")).reuse_prediction)
 
 
 def _alone(
@@ -276,7 +288,7 @@ class OfflineRun:
         """All that results depend on, and what the analysis needs to know."""
         from ... import __version__
 
-        config = json.loads(self.config.model_dump_json())
+        config, reuses = json.loads(self.config.model_dump_json()), self._reuses()
         for clip in config["clips"]:
             # A clip without a tag is the clip that it was before there were tags: its outputs stay good.
             if clip["tag"] is None:
@@ -290,12 +302,23 @@ class OfflineRun:
             "format": 2,
             "nc_refiner": __version__,
             "config": config,
+            **({"reuse_prediction": reuses} if reuses else {}),
             "clips": {source.name: {**source.digests, "units": list(source.pieces)} for source in self.sources},
             "adapters": {arm: self._adapter(arm).describe() for arm in refining},
             "versions": versions(),
             "device": {arm: str(self._adapter(arm).device) for arm in refining},
             **self._restorers.described(),
         }
+
+    def _reuses(self) -> dict[str, bool]:
+        """The arms that reuse a prediction: what the file leaves open was no before, and outputs must not be mixed."""
+        found = {}
+        for name, arm in self.config.arms.items():
+            adapter = self._adapter(name)
+            calibration = arm.calibration(adapter.requirements.default_cutoff)
+            scale = arm.settings(self.config.shared(), 0).guidance_scale
+            found[name] = bool(settled(adapter, calibration, scale).reuse_prediction)
+        return {name: True for name, reused in found.items() if reused}
 
     def _check_folder(self) -> None:
         path = self.folder / MANIFEST

@@ -12,8 +12,9 @@ from torch import Tensor
 from ...adapters.base import RefinerAdapter, Timesteps
 from ...baselines import Setting, encoded, ilvr, invert, matched_sdedit, renoised
 from ...baselines.setting import Encoded
-from ...calibration import NoiseCalibration, calibration_steps, content_loss
+from ...calibration import NoiseCalibration, calibrate, calibration_steps, content_loss
 from ...evaluation.measure import measure_frames
+from ...refining.plan import settled
 from .arms import Arm
 from .clips import InputClip
 from .config import PlanBase
@@ -31,7 +32,7 @@ class Bench:
 
     Shared: the encoding; the noise of a seed; the first prediction, which belongs to SDEdit and to every ν; the
     calibration, of which N = 1 is a beginning of N = 3; the prediction with which an arm's denoising starts, which is
-    the next iteration's; SDEdit at lower strengths among the candidates of a match.
+    the last iteration's or, without reuse, the next one's; SDEdit at lower strengths among the candidates of a match.
 
     Args:
         adapter: the host.
@@ -53,6 +54,8 @@ class Bench:
         self.adapter, self.clip, self.plan, self._keep = adapter, clip, plan, keep
         self._condition = adapter.condition(*((plan.prompt, None) if needs.prompt else (None, None)))
         self._encodings: dict[int | None, Encoded] = {}
+        asked = NoiseCalibration(reuse_prediction=plan.described.get("reuse_prediction"))
+        self.reuses = bool(settled(adapter, asked, plan.described.get("guidance_scale")).reuse_prediction)
 
     def timesteps(self, strength: float) -> Timesteps:
         """The steps that `strength` runs."""
@@ -151,15 +154,18 @@ class _Trial:
         """Arms of one ν, N ascending, along one calibration."""
         setting, wanted = self._setting, sorted(arms, key=lambda arm: arm.iterations or 0)
         most = wanted[-1].iterations or 0
-        # One more than the last arm needs: that iteration's prediction is the one its denoising starts with.
-        steps = calibration_steps(
-            setting.x_t, setting.reference, setting.level, NoiseCalibration(iterations=most + 1, cutoff=cutoff)
-        )
+        once = NoiseCalibration(iterations=1, cutoff=cutoff, reuse_prediction=self._bench.reuses)
+        acts = next(calibration_steps(setting.x_t, setting.reference, setting.level, once), None) is not None
         losses: list[float] = []
-        x_t: Tensor | None = next(steps, None)
+        x_t, implied = setting.x_t, None
         for done in range(most + 1):
+            reused = None
+            if implied is not None and any(arm.iterations == done and arm.method == "nc" for arm in wanted):
+                # Before the next prediction: a host's own solver may go by the one that was made last.
+                reused = setting.denoise(x_t, implied)
             x0 = None
-            if x_t is not None:
+            if acts:
+                # Without reuse the denoising starts with it; with reuse it is measured, and the next arm's.
                 x0 = self._first_x0() if done == 0 else setting.predict_x0(x_t, setting.timesteps.first)
                 losses.append(content_loss(x0, setting.reference, cutoff))
             for arm in wanted:
@@ -168,14 +174,13 @@ class _Trial:
                 if arm.method == "trace":
                     yield arm, {"steps": len(setting.timesteps), "evaluations": len(losses), "content_loss": losses[:]}
                     continue
-                start = setting.x_t if x_t is None else x_t
-                latents = setting.denoise(start, x0 if self._share else None)
+                latents = setting.denoise(x_t, x0 if self._share else None) if reused is None else reused
                 self._targets[done, cutoff] = content_loss(latents, setting.reference, cutoff)
-                evaluations = len(setting.timesteps) + (done if losses else 0)
+                evaluations = len(setting.timesteps) + (done if losses else 0) - (reused is not None)
                 yield arm, self._row(arm, latents, evaluations, content_loss=losses[:])
-            if x_t is not None and x0 is not None and done < most:
-                x_t = steps.send(x0)
-        steps.close()
+            if x0 is not None and done < most:
+                found = calibrate(x_t, setting.reference, setting.level, lambda _, known=x0: known, once)  # type: ignore[misc]
+                x_t, implied = found.x_t, found.x0
 
     def _matched(self, arm: Arm) -> Row:
         iterations, cutoff = arm.iterations or 0, arm.cutoff or 0.0

@@ -253,7 +253,7 @@ def test_conditional_calibration_is_replayed_at_half_the_cost(pipe: Any, seen: S
     with pytest.warns(UserWarning, match="guidance scale"):
         generate(wrapped, REFINER)
     handle.remove()
-    assert sizes == [1, 1, 2, 2, 2]
+    assert sizes == [1, 1, 2, 2, 2]  # what was predicted under another guidance is not used again
     generate(nc_refiner.wrap(pipe, iterations=2), REFINER, guidance_scale=1.0, negative_prompt=...)
     assert torch.equal(seen.ends[0], seen.ends[1])
     with pytest.raises(RuntimeError, match="guidance scale"):

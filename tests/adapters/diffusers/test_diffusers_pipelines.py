@@ -87,6 +87,22 @@ def test_in_loop_equals_replay_and_costs_n_evaluations(name: str, reuse: bool) -
     assert not torch.equal(results[0], stock(name))
 
 
+@pytest.mark.parametrize("name", ["StableDiffusionImg2ImgPipeline", "FluxImg2ImgPipeline", "WanVideoToVideoPipeline"])
+@pytest.mark.parametrize("mode", ["in_loop", "replay"])
+def test_reuse_is_the_default_and_one_iteration_costs_nothing(name: str, mode: str) -> None:
+    pipe = pipeline(name)
+    results = {}
+    with counted(pipe) as calls:
+        run(pipe, name)
+        plain, per_step = len(calls), evaluations_per_step(pipe, name)
+        for reuse in (None, True, False):
+            calls.clear()
+            results[reuse] = run(nc_refiner.wrap(pipe, iterations=1, reuse_prediction=reuse, mode=mode), name)
+            assert len(calls) == plain + (per_step if reuse is False else 0)
+    assert torch.equal(results[None], results[True]) and not torch.equal(results[None], results[False])
+    assert not torch.equal(results[None], stock(name))
+
+
 @pytest.mark.parametrize("name", marked(REPLAYED))
 def test_auto_replays_where_there_is_no_way_into_the_loop(name: str) -> None:
     pipe = pipeline(name)

@@ -51,7 +51,7 @@ def test_the_benchmark_runs_dry(tmp_path: Path, capsys: pytest.CaptureFixture[st
         found = {row["run"]: row["evaluations"] for row in rows if row["model"] == model}
         assert found == {
             "stock": steps * per_step,
-            **{f"N={n}": (steps + n) * per_step for n in (1, 2, 3)},
+            **{f"N={n}": (steps + n - 1) * per_step for n in (1, 2, 3)},
         }
     assert capsys.readouterr().out.count("\n") == 8
 

@@ -71,7 +71,7 @@ def test_identity_and_cost(diffusion, solver):
         assert len(counted.inputs) == len(network.inputs)
     for iterations in (1, 3):
         other, counted, traces, stream = sampled(diffusion, solver, NoiseCalibration(iterations=iterations))
-        assert len(counted.inputs) == len(network.inputs) + 2 * iterations and torch.equal(rng, stream)
+        assert len(counted.inputs) == len(network.inputs) + 2 * (iterations - 1) and torch.equal(rng, stream)
         assert not torch.equal(stock, other) and len(traces[0].content_loss) == iterations
 
 
@@ -79,8 +79,11 @@ def test_guidance_and_reuse_while_calibrating(diffusion):
     stock = len(sampled(diffusion, "heun")[1].inputs)
     cheap = NoiseCalibration(iterations=2, guidance_scale=1.0)
     assert len(sampled(diffusion, "heun", cheap)[1].inputs) == stock + 2
-    reused = NoiseCalibration(iterations=2, reuse_prediction=True)
-    assert len(sampled(diffusion, "heun", reused)[1].inputs) == stock + 2
+    for reuse, more in ((True, 2), (None, 2), (False, 4)):
+        config = NoiseCalibration(iterations=2, reuse_prediction=reuse)
+        assert len(sampled(diffusion, "heun", config)[1].inputs) == stock + more
+    same = NoiseCalibration(iterations=2, guidance_scale=7.5)
+    assert len(sampled(diffusion, "heun", same)[1].inputs) == stock + 2
 
 
 @pytest.mark.parametrize("at", ["network_input", "x_t"])

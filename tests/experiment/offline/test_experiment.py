@@ -23,7 +23,7 @@ from nc_refiner.experiment.offline.results import Results, read_results
 from ...cli.conftest import PROGRAM, Call, call, contents  # noqa: F401
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs"
-ARMS = {"sdedit": "sdedit", "nc": {"refiner": "nc", "iterations": 1}}
+ARMS = {"sdedit": "sdedit", "nc": {"refiner": "nc", "iterations": 2}}
 
 
 def experiment(folder: Path, **changes: object) -> Path:
@@ -300,3 +300,17 @@ def test_live_traffic_is_read_from_the_store(call: Call, tmp_path: Path) -> None
     assert outcome.code == 2 and "other" in outcome.line
     outcome = call("ab", "analyze", "sqlite:///" + str(tmp_path / "none.db"))
     assert outcome.code == 2 and "none.db" in outcome.line
+
+
+def test_outputs_from_before_reuse_was_the_default_are_not_mixed_with_new_ones(call: Call, tmp_path: Path) -> None:  # noqa: F811
+    clips = [{"path": "demo", "max_frames": 1, "height": 32, "name": "c"}]
+    without = {**ARMS, "nc": {**ARMS["nc"], "reuse_prediction": False}}  # type: ignore[dict-item]
+    path, out = experiment(tmp_path, clips=clips, arms=without), tmp_path / "out"
+    assert call("ab", "run", path, "--output", out, "--quiet").code == 0
+    manifest = json.loads((out / "experiment.json").read_text(encoding="utf-8"))
+    assert "reuse_prediction" not in manifest
+    # What an experiment of that time wrote, whose file leaves it open.
+    manifest["config"]["arms"]["nc"]["reuse_prediction"] = None
+    (out / "experiment.json").write_text(json.dumps(manifest), encoding="utf-8")
+    refused = call("ab", "run", experiment(tmp_path, clips=clips), "--output", out, "--quiet")
+    assert refused.code == 2 and "another experiment (different: reuse_prediction)" in refused.err

@@ -34,26 +34,28 @@ def clip() -> SweepClip:
     return SweepClip("a", noisy(original, 0.1), original)
 
 
-def alone(embedded, clip, row):
+def alone(embedded, clip, row, reuse):
     settings = {"seed": row["seed"], "strength": STRENGTH, "num_inference_steps": STEPS}
     if row["method"] in ("sdedit", "nc"):
-        calibration = NoiseCalibration(row["iterations"], row["cutoff"] if row["method"] == "nc" else 1.0)
+        cutoff = row["cutoff"] if row["method"] == "nc" else 1.0
+        calibration = NoiseCalibration(row["iterations"], cutoff, reuse_prediction=reuse)
         return CalibratedRefiner(embedded, calibration)(VideoClip(clip.frames), **settings)
     if row["method"] == "input":
         settings["seed"] = 0
-    calibration = NoiseCalibration(row["iterations"] or 0, row["cutoff"] or 1.0)
+    calibration = NoiseCalibration(row["iterations"] or 0, row["cutoff"] or 1.0, reuse_prediction=reuse)
     refiner = BaselineRefiner(embedded, row["method"], row["cutoff"] or 0.5, calibration)
     return refiner(VideoClip(clip.frames), **settings)
 
 
-def test_every_row_is_the_arm_run_alone(embedded, clip, tmp_path, global_rng_untouched):
+@pytest.mark.parametrize("reuse", [None, False])
+def test_every_row_is_the_arm_run_alone(embedded, clip, reuse, tmp_path, global_rng_untouched):
     embedded.evaluations = 0
-    rows = run_plan(embedded, [clip], PLAN, tmp_path)
+    rows = run_plan(embedded, [clip], PLAN.model_copy(update={"reuse_prediction": reuse}), tmp_path)
     together = embedded.evaluations
     for row in rows:
         if row["method"] == "trace":
             continue
-        result = alone(embedded, clip, row)
+        result = alone(embedded, clip, row, reuse)
         assert row["mse"] == pytest.approx(float(mse(clip.frames, result.clip.frames).mean()), rel=1e-12), row["label"]
         error = float(mse(clip.original, result.clip.frames).mean())
         assert row["psnr_to_original"] == pytest.approx(float(-10 * torch.tensor(error).log10()), abs=1e-4)

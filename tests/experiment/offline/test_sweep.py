@@ -57,6 +57,16 @@ def test_stopped_after_any_cell_it_gives_the_same_table(embedded, clips, whole, 
     assert run_plan(embedded, clips, PLAN, tmp_path) == whole
 
 
+def test_cells_without_reuse_are_never_taken_for_cells_with_it(embedded, clips, whole, tmp_path):
+    plain = PLAN.model_copy(update={"reuse_prediction": False})
+    first = run_plan(embedded, clips, plain, tmp_path)
+    assert run_plan(embedded, clips, PLAN, tmp_path) == whole
+    before = embedded.evaluations
+    assert run_plan(embedded, clips, plain, tmp_path) == first and embedded.evaluations == before
+    for one, two in zip(first, whole, strict=True):
+        assert (one == two) == (one["method"] not in ("nc", "matched_sdedit")), one["label"]
+
+
 def test_what_is_stored_is_not_computed_again(embedded, clips, whole, tmp_path):
     run_plan(embedded, clips, PLAN, tmp_path)
     before = embedded.evaluations
