@@ -210,7 +210,8 @@ def document(
         "",
         f"Noise Calibration, Yang et al., ECCV 2024 (arXiv 2407.10285). {versions}. The model is the embedded one "
         f"({facts['adapter']['parameters'] / 1e6:.1f} M parameters), not one of the paper's: absolute values cannot be "
-        "compared, directions can. The input of every clip is its original shrunk to 5/8, blurred and compressed "
+        "compared, directions can. Calibrated as published: the last prediction is not used again "
+        "(`reuse_prediction: false`), so that N costs N evaluations. The input of every clip is its original shrunk to 5/8, blurred and compressed "
         "(`tools/embedded_training/degrade.py`); the clips were never trained on.",
         "",
         f"Clips ({len(clips)}; frames × height × width): {shapes}.",
