@@ -1,5 +1,5 @@
 """What goes beyond the paper, measured on clips that training never saw, into docs/beyond.md; its verdicts are also
-rows of docs/reproduction.md, when that is made next.
+rows of docs/reproduction.md.
 
     python tools/beyond_paper.py --clips FOLDER [FOLDER ...] [--ask QUESTION ...] [--refiners NAME ...]
 
@@ -21,6 +21,7 @@ import torch
 from beyond.arms import QUESTIONS, TARGETS
 from beyond.measuring import rows_of_question, rows_of_targets
 from beyond.page import NAMES, page, verdicts
+from reproduction.document import with_beyond
 from reproduction.plans import Size, evaluation_clips
 
 from nc_refiner.adapters.base import RefinerAdapter
@@ -80,7 +81,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--tuning", type=Path, nargs="*", default=[], help="files of nc-refiner tune, for keep")
     parser.add_argument("--output", type=Path, default=Path("docs/beyond.md"))
     parser.add_argument(
-        "--verdicts", type=Path, default=Path("docs/reproduction/beyond.json"), help="for tools/reproduce_paper.py"
+        "--verdicts", type=Path, default=Path("docs/reproduction/beyond.json"), help="for docs/reproduction.md"
     )
     parser.add_argument("--cells", type=Path, default=Path("out/beyond/cells"), help="finished cells")
     parser.add_argument("--finished", action="store_true", help="run nothing: the page of what is finished")
@@ -115,6 +116,9 @@ def main(arguments: list[str] | None = None) -> int:
     ]
     given.verdicts.parent.mkdir(parents=True, exist_ok=True)
     write_text(given.verdicts, json.dumps(table, indent=1, ensure_ascii=False) + "\n").commit()
+    reproduction = given.verdicts.parent.with_suffix(".md")
+    if reproduction.exists():
+        write_text(reproduction, with_beyond(reproduction.read_text(encoding="utf-8"), table)).commit()
     return 0
 
 

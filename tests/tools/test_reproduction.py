@@ -10,7 +10,7 @@ import pytest
 import reproduce_paper
 import torch
 from reproduction.claims import NOT_REPRODUCED, REPRODUCED, UNTESTABLE, _of_restorers, claims
-from reproduction.document import document
+from reproduction.document import document, with_beyond
 from reproduction.figures import draw_all
 from reproduction.plans import DEFAULT_STRENGTH, PLANS, Size, evaluation_clips
 from reproduction.published import measure_published
@@ -60,6 +60,22 @@ def as_published(arm, jitter):
         "steps": 13,
         "evaluations": 13 + n,
     }
+
+
+def test_verdicts_beyond_the_paper_stand_once_on_the_page():
+    row = {
+        "model": "FFDNet",
+        "question": "Steadiness",
+        "compared": "hold = 1 − matched",
+        "verdict": "holds",
+        "found": "+1",
+    }
+    page = "# Page\n\n## Rivals\n\ntext\n\n## The metrics on the published clips\n\nlast\n"
+    once = with_beyond(page, [row])
+    assert once.count("## Beyond the paper") == 1 and "| hold = 1 | **holds** | +1 |" in once
+    assert once.startswith("# Page") and once.endswith("## The metrics on the published clips\n\nlast\n")
+    again = with_beyond(once, [row | {"found": "+2"}])
+    assert again == once.replace("+1", "+2") and with_beyond(again, []) == page
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from .plans import DEFAULT_STRENGTH, GRID_CUTOFFS, PAPER_STRENGTH, PAPER_STRENGT
 from .published import SERIES
 from .restoring import TOLD
 
-__all__ = ["document"]
+__all__ = ["document", "with_beyond"]
 
 Row = dict[str, Any]
 Picks = Callable[[Row], bool]
@@ -29,6 +29,7 @@ FIDELITY = (
     "saturation_shift",
     "clipped_shift",
 )
+BEYOND, PUBLISHED = "## Beyond the paper", "## The metrics on the published clips"
 RIVALS = ("mse", "ssim", "psnr_to_original", "spatial_frequency", "output_loss", "flicker", "warping_error")
 
 
@@ -170,7 +171,16 @@ def _beyond(rows: Sequence[Row]) -> list[str]:
         return []
     body = [[row["model"], row["question"], row["compared"], f"**{row['verdict']}**", row["found"]] for row in rows]
     told = "What the paper does not have, asked by `tools/beyond_paper.py`; its tables are in [beyond.md](beyond.md)."
-    return ["## Beyond the paper", "", told, "", *table(["model", "question", "compared", "verdict", "found"], body)]
+    return [BEYOND, "", told, "", *table(["model", "question", "compared", "verdict", "found"], body)]
+
+
+def with_beyond(page: str, rows: Sequence[Row]) -> str:
+    """`page`, a document of this module, with the verdicts in `rows` in the place of those it has."""
+    before, found, rest = page.partition(BEYOND)
+    if not found:
+        before, found, rest = page.partition(PUBLISHED)
+    rest = rest.partition(PUBLISHED)[2] if PUBLISHED in rest else rest
+    return "\n".join([before.rstrip("\n"), "", *_beyond(rows), PUBLISHED + rest])
 
 
 def document(
@@ -269,7 +279,7 @@ def document(
         "",
         *_restoring(tables, facts.get("skipped", {})),
         *_beyond(beyond),
-        "## The metrics on the published clips",
+        PUBLISHED,
         "",
         *_published(published),
     ]
