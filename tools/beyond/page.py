@@ -10,6 +10,7 @@ from typing import Any
 from nc_refiner.experiment.reports.markdown import metric_label, shown
 from nc_refiner.experiment.statistics.fixed_horizon import per_clip
 from nc_refiner.refining.fidelity import Fidelity
+from nc_refiner.refining.keeping.tuning import built_in
 from nc_refiner.sweeps import SweepClip, mean_interval, paired_difference
 
 from .arms import QUESTIONS, TARGETS
@@ -92,7 +93,10 @@ def _colour(rows: Sequence[Row]) -> list[Verdict]:
 
 def _better(rows: Sequence[Row], arm: str, base: str) -> Verdict:
     signs = {"mse": -1, "ssim": 1, "delta_e": -1, "psnr_to_original": 1}
-    sides = {metric_label(name): _holds(rows, name, arm, base, sign) for name, sign in signs.items()}
+    sides = {
+        metric_label(name).partition(" ×")[0].partition(",")[0]: _holds(rows, name, arm, base, sign)
+        for name, sign in signs.items()
+    }
     better, worse = ([name for name, side in sides.items() if side is wanted] for wanted in (True, False))
     words = f"better in {', '.join(better) or 'nothing'}, worse in {', '.join(worse) or 'nothing'}"
     return Verdict(f"{arm} − {base}", "; ".join(_difference(rows, name, arm, base) for name in signs), words)
@@ -148,7 +152,10 @@ def _keep(rows: Sequence[Row]) -> list[str]:
             said = sum(row["said"] and not wanted.reached(row["record"]["reached"]) for row in here)
             runs, cost = fmean(row["record"]["runs"] for row in here), fmean(row["cost"] for row in here)
             body.append([f"{target:.2f}", str(len(here)), str(reached), str(said), f"{runs:.2f}", f"{cost:.2f}"])
-        title = "with its tuning" if tuned else "without a tuning of its own"
+        own = (
+            "with the tuning that ships" if some[0]["refiner"] == built_in().adapter else "without a tuning of its own"
+        )
+        title = "with its tuning" if tuned else own
         lines += [f"**{title[0].upper()}{title[1:]}**", ""]
         lines += [
             _table(["SSIM", "clips", "reached (±0.01)", "said to be out of reach", "runs", "cost in runs"], body),

@@ -170,7 +170,7 @@ def _beyond(rows: Sequence[Row]) -> list[str]:
     if not rows:
         return []
     body = [[row["model"], row["question"], row["compared"], f"**{row['verdict']}**", row["found"]] for row in rows]
-    told = "What the paper does not have, asked by `tools/beyond_paper.py`; its tables are in [beyond.md](beyond.md)."
+    told = "What the paper does not have, asked by `tools/beyond_paper.py` of the embedded model that ships; its tables are in [beyond.md](beyond.md)."
     return [BEYOND, "", told, "", *table(["model", "question", "compared", "verdict", "found"], body)]
 
 
