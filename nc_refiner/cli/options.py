@@ -79,11 +79,15 @@ def with_description(
         names = [name for name in ordered if name not in left_out]
         parameters: list[inspect.Parameter] = []
         for parameter in own.parameters.values():
-            parameters += [_parameter(model, name) for name in names] if parameter.name == "described" else [parameter]
+            options = [option for name in names for option in _parameters(model, name)]
+            parameters += options if parameter.name == "described" else [parameter]
 
         @functools.wraps(command)
         def described(**given: Any) -> None:
             found = {name: given.pop(name) for name in names}
+            for name in names:
+                if given.pop(f"no_{name}", False):
+                    found[name] = False
             command(**given, described={name: value for name, value in found.items() if value is not None})
 
         described.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
@@ -93,18 +97,24 @@ def with_description(
     return decorate
 
 
-def _parameter(model: type[SDEditDescription], name: str) -> inspect.Parameter:
+def _parameters(model: type[SDEditDescription], name: str) -> list[inspect.Parameter]:
     info = model.model_fields[name]
     text, kind = info.description or "", _plain(info.annotation)
     if kind is bool:
+        # Two options, for one with an opposite has a column more, and help of 80 columns would cut the names short.
         dashed = name.replace("_", "-")
-        annotation: Any = Annotated[bool | None, option(text, f"--{dashed}/--no-{dashed}")]
-        return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+        yes: Any = Annotated[bool | None, option(text, f"--{dashed}")]
+        no: Any = Annotated[bool, option(f"Not --{dashed}.", f"--no-{dashed}")]
+        kinds = ((name, None, yes), (f"no_{name}", False, no))
+        return [
+            inspect.Parameter(each, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+            for each, default, annotation in kinds
+        ]
     if info.default is not None:
         text = f"{text.rstrip('.')} (default {info.default:g})." if kind in (int, float) else text
     more = {"metavar": "<H W>"} if get_origin(kind) is tuple else {}
     annotation = Annotated[Union[kind, None], option(text, **more)]  # noqa: UP007 - `kind` is a value here
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+    return [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)]
 
 
 def _plain(annotation: Any) -> Any:

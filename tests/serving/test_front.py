@@ -113,7 +113,9 @@ def test_a_setting_of_the_request_goes_before_the_refiners_own(here, mp4):
     server = here(one, allow={"strength": True})
     job = server.wait(server.hand_in(mp4(), '{"strength": 0.25}').json()["id"])
     assert job["state"] == "done", job
-    assert server.client.get(job["links"]["receipt"]).json()["evaluations"]["denoising"] == 1
+    # One step, which the calibration's prediction serves.
+    spent = server.client.get(job["links"]["receipt"]).json()["evaluations"]
+    assert spent == {"calibration": 1, "denoising": 0}
 
 
 def test_clips_that_are_too_much_or_none(here, mp4):

@@ -63,16 +63,10 @@ def as_published(arm, jitter):
 
 
 def test_verdicts_beyond_the_paper_stand_once_on_the_page():
-    row = {
-        "model": "FFDNet",
-        "question": "Steadiness",
-        "compared": "hold = 1 − matched",
-        "verdict": "holds",
-        "found": "+1",
-    }
+    row = {"model": "FFDNet", "question": "Steadiness", "compared": "hold", "verdict": "holds", "found": "+1"}
     page = "# Page\n\n## Rivals\n\ntext\n\n## The metrics on the published clips\n\nlast\n"
     once = with_beyond(page, [row])
-    assert once.count("## Beyond the paper") == 1 and "| hold = 1 | **holds** | +1 |" in once
+    assert once.count("## Beyond the paper") == 1 and "| hold | **holds** | +1 |" in once
     assert once.startswith("# Page") and once.endswith("## The metrics on the published clips\n\nlast\n")
     again = with_beyond(once, [row | {"found": "+2"}])
     assert again == once.replace("+1", "+2") and with_beyond(again, []) == page
