@@ -108,17 +108,17 @@ def main(arguments: list[str] | None = None) -> int:
                     rows = [row for row in rows if (row["refiner"], row["question"]) != (name, ask)]
     command = shlex.join(["python", "tools/beyond_paper.py", *(sys.argv[1:] if arguments is None else arguments)])
     write_text(given.output, page(rows, clips, command)).commit()
-    table = [
+    decided = [
         {"model": NAMES.get(refiner, refiner), "question": QUESTIONS[name].title, **asdict(one)}
         for refiner, questions in verdicts(rows).items()
         for name, found in questions.items()
         for one in found
     ]
     given.verdicts.parent.mkdir(parents=True, exist_ok=True)
-    write_text(given.verdicts, json.dumps(table, indent=1, ensure_ascii=False) + "\n").commit()
+    write_text(given.verdicts, json.dumps(decided, indent=1, ensure_ascii=False) + "\n").commit()
     reproduction = given.verdicts.parent.with_suffix(".md")
     if reproduction.exists():
-        write_text(reproduction, with_beyond(reproduction.read_text(encoding="utf-8"), table)).commit()
+        write_text(reproduction, with_beyond(reproduction.read_text(encoding="utf-8"), decided)).commit()
     return 0
 
 

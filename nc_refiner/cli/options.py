@@ -79,7 +79,7 @@ def with_description(
         names = [name for name in ordered if name not in left_out]
         parameters: list[inspect.Parameter] = []
         for parameter in own.parameters.values():
-            options = [option for name in names for option in _parameters(model, name)]
+            options = [each for name in names for each in _parameters(model, name)]
             parameters += options if parameter.name == "described" else [parameter]
 
         @functools.wraps(command)
@@ -113,7 +113,7 @@ def _parameters(model: type[SDEditDescription], name: str) -> list[inspect.Param
     if info.default is not None:
         text = f"{text.rstrip('.')} (default {info.default:g})." if kind in (int, float) else text
     more = {"metavar": "<H W>"} if get_origin(kind) is tuple else {}
-    annotation = Annotated[Union[kind, None], option(text, **more)]  # noqa: UP007 - `kind` is a value here
+    annotation: Any = Annotated[Union[kind, None], option(text, **more)]  # noqa: UP007 - `kind` is a value here
     return [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)]
 
 
