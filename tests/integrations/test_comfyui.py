@@ -487,8 +487,9 @@ class TestTheFolder:
                 out, into = by_id[source]["outputs"][slot], by_id[target]["inputs"][place]
                 assert link in out["links"] and into["link"] == link and out["type"] == into["type"] == kind
             (ours,) = (node for node in document["nodes"] if node["type"] == "NoiseCalibration")
-            iterations, cutoff, reuse, guidance = ours["widgets_values"]
-            assert NoiseCalibration(iterations, cutoff, None, reuse) and guidance == -1
+            iterations, cutoff, reuse, guidance, *rest = ours["widgets_values"]
+            assert NoiseCalibration(iterations, cutoff, None, reuse) and reuse and guidance == -1
+            assert rest == [0.0, "paper", 1.0, 0.0]
 
     def test_the_publishing_workflow_publishes_this_folder(self, folder):
         found = yaml.safe_load((folder / ".github" / "workflows" / "publish.yml").read_text("utf-8"))
