@@ -16,7 +16,7 @@ from ..calibration import CalibrationTrace
 from ..clip import VideoClip
 from ..refiner import RefinedClip
 from ..refining.receipt import peak_memory_bytes, versions
-from ..refining.resize import output_size
+from ..refining.resize import bicubic, output_size
 from ..refining.settings import RefineSettings
 
 __all__ = ["FunctionRestorer", "Restorer", "RestoringBaseline", "at_size", "padded", "restored"]
@@ -78,7 +78,7 @@ def at_size(frames: Tensor, height: int, width: int) -> Tensor:
         return frames
     if have[0] >= height and have[1] >= width:
         return interpolate(frames, size=(height, width), mode="area")
-    return interpolate(frames, size=(height, width), mode="bicubic", antialias=True).clamp(0, 1)
+    return bicubic(frames, (height, width))
 
 
 def restored(

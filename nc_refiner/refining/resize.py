@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .settings import RefineSettings
 
-__all__ = ["output_size", "resized"]
+__all__ = ["bicubic", "output_size", "resized"]
 
 
 def output_size(settings: RefineSettings, height: int, width: int) -> tuple[int, int]:
@@ -18,6 +18,11 @@ def output_size(settings: RefineSettings, height: int, width: int) -> tuple[int,
     return round(height * factor), round(width * factor)
 
 
+def bicubic(frames: Tensor, size: tuple[int, int]) -> Tensor:
+    """Frames `(F, 3, H, W)` in [0, 1] at another size: antialiased bicubic, clamped to [0, 1]."""
+    return F.interpolate(frames, size=size, mode="bicubic", antialias=True).clamp(0, 1)
+
+
 def resized(frames: Tensor, settings: RefineSettings) -> Tensor:
     """Frames `(…, 3, H, W)` in [0, 1] at `output_size`: antialiased bicubic, clamped to [0, 1]; untouched where the
     size stays."""
@@ -26,5 +31,4 @@ def resized(frames: Tensor, settings: RefineSettings) -> Tensor:
     if size == (height, width):
         return frames
     flat = frames.reshape(-1, *frames.shape[-3:])
-    large = F.interpolate(flat, size=size, mode="bicubic", antialias=True).clamp(0, 1)
-    return large.reshape(*frames.shape[:-2], *size)
+    return bicubic(flat, size).reshape(*frames.shape[:-2], *size)

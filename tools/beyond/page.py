@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from nc_refiner.experiment.reports.markdown import metric_label, shown
+from nc_refiner.experiment.reports.markdown import metric_label, shown, table
 from nc_refiner.experiment.statistics.fixed_horizon import per_clip
 from nc_refiner.refining.fidelity import Fidelity
 from nc_refiner.refining.keeping.tuning import built_in
@@ -44,15 +44,10 @@ def _labelled(label: str) -> Callable[[Row], bool]:
     return lambda row: row["label"] == label
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [f"| {' | '.join(head)} |", f"| {' | '.join('---' for _ in head)} |"]
-    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
-
-
 def _arms(rows: Sequence[Row], metrics: Sequence[str]) -> str:
     labels = list(dict.fromkeys(row["label"] for row in rows))
     body = [[label, *(_cell(rows, name, label) for name in metrics)] for label in labels]
-    return _table(["", *map(metric_label, metrics)], body)
+    return "\n".join(table(["", *map(metric_label, metrics)], body)).rstrip()
 
 
 def _cell(rows: Sequence[Row], metric: str, label: str) -> str:
@@ -157,10 +152,7 @@ def _keep(rows: Sequence[Row]) -> list[str]:
         )
         title = "with its tuning" if tuned else own
         lines += [f"**{title[0].upper()}{title[1:]}**", ""]
-        lines += [
-            _table(["SSIM", "clips", "reached (±0.01)", "said to be out of reach", "runs", "cost in runs"], body),
-            "",
-        ]
+        lines += table(["SSIM", "clips", "reached (±0.01)", "said to be out of reach", "runs", "cost in runs"], body)
         cost = fmean(row["cost"] for row in some)
         fine = sum(row["said"] or Fidelity(ssim=row["target"]).reached(row["record"]["reached"]) for row in some)
         lines.append(f"Reached or said to be out of reach: {fine} of {len(some)}; cost on average {cost:.2f} runs.")

@@ -40,7 +40,7 @@ from .config import ExperimentConfig, PlanBase
 from .restoring import Restorers
 from .results import CELLS, INPUT_CLIP, KEPT, MANIFEST, CellStore, cell_key, clip_folder, output_key
 from .shared_encode import SharedEncode
-from .shared_latents import Bench
+from .shared_latents import Bench, reused_by
 
 __all__ = ["OfflineRun", "Work", "cells_in", "finish", "keeper", "run_plan", "strengths_of"]
 
@@ -142,7 +142,7 @@ def run_plan(
     }
     if plan.alone:
         common["described"] = _described(plan)
-    reuses = _reuses(plan, adapter)
+    reuses = reused_by(plan, adapter)
     arms, shared = arms_of(plan, strengths_of(plan, adapter)), SharedEncode(adapter)
     restoring = restorers if restorers is not None else Restorers.of(plan.restorers)
 
@@ -188,12 +188,6 @@ def _described(plan: PlanBase) -> Row:
     """What is set but reuse, a mask by what identifies it: another mask under the same name gives other cells."""
     found = {name: value for name, value in plan.described.items() if name != "reuse_prediction"}
     return {**found, **({"mask": as_mask(found["mask"]).describe()} if "mask" in found else {})}
-
-
-def _reuses(plan: PlanBase, adapter: RefinerAdapter) -> bool:
-    """Whether the plan's arms reuse their last prediction."""
-    calibration = NoiseCalibration(**calibration_fields(plan.described))
-    return bool(settled(adapter, calibration, plan.described.get("guidance_scale")).reuse_prediction)
 
 
 def _alone(
@@ -266,9 +260,9 @@ class OfflineRun:
         self._models.require(config.metrics)
         restoring = {name: arm.restorer for name, arm in config.arms.items() if arm.restorer is not None}
         self._restorers = Restorers.built(restoring)
-        for name in config.arms:
-            if name not in self._restorers:
-                self._adapter(name)
+        self._refining = [name for name in config.arms if name not in self._restorers]
+        for name in self._refining:
+            self._adapter(name)
         self.manifest = self._manifest()
         self._check_folder()
 
@@ -297,24 +291,23 @@ class OfflineRun:
             # Likewise an arm that refines.
             if arm["restorer"] is None:
                 del arm["restorer"]
-        refining = [arm for arm in self.config.arms if arm not in self._restorers]
         return {
             "format": 2,
             "nc_refiner": __version__,
             "config": config,
             **({"reuse_prediction": reuses} if reuses else {}),
             "clips": {source.name: {**source.digests, "units": list(source.pieces)} for source in self.sources},
-            "adapters": {arm: self._adapter(arm).describe() for arm in refining},
+            "adapters": {arm: self._adapter(arm).describe() for arm in self._refining},
             "versions": versions(),
-            "device": {arm: str(self._adapter(arm).device) for arm in refining},
+            "device": {arm: str(self._adapter(arm).device) for arm in self._refining},
             **self._restorers.described(),
         }
 
     def _reuses(self) -> dict[str, bool]:
         """The arms that reuse a prediction: what the file leaves open was no before, and outputs must not be mixed."""
         found = {}
-        for name, arm in self.config.arms.items():
-            adapter = self._adapter(name)
+        for name in self._refining:
+            adapter, arm = self._adapter(name), self.config.arms[name]
             calibration = arm.calibration(adapter.requirements.default_cutoff)
             scale = arm.settings(self.config.shared(), 0).guidance_scale
             found[name] = bool(settled(adapter, calibration, scale).reuse_prediction)
@@ -449,9 +442,8 @@ class OfflineRun:
     def _cutoff(self) -> float:
         """One band for every arm's content loss: the widest that any of them calibrates."""
         calibrations = [
-            arm.calibration(self._adapter(name).requirements.default_cutoff)
-            for name, arm in self.config.arms.items()
-            if name not in self._restorers
+            self.config.arms[name].calibration(self._adapter(name).requirements.default_cutoff)
+            for name in self._refining
         ]
         used = [calibration.cutoff for calibration in calibrations if calibration.iterations]
         return max(used, default=1.0)

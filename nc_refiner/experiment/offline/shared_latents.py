@@ -13,18 +13,25 @@ from ...adapters.base import RefinerAdapter, Timesteps
 from ...baselines import Setting, encoded, ilvr, invert, matched_sdedit, renoised
 from ...baselines.setting import Encoded
 from ...calibration import NoiseCalibration, calibrate, calibration_steps, content_loss
+from ...config.refiner import calibration_fields
 from ...evaluation.measure import measure_frames
 from ...refining.plan import settled
 from .arms import Arm
 from .clips import InputClip
 from .config import PlanBase
 
-__all__ = ["Bench"]
+__all__ = ["Bench", "reused_by"]
 
 Row = dict[str, Any]
 Keep = Callable[[Arm, Tensor], Row]
 COMMON_CUTOFF = 1.0
 """ν of the content loss by which arms of every cutoff are compared."""
+
+
+def reused_by(plan: PlanBase, adapter: RefinerAdapter) -> bool:
+    """Whether the plan's arms reuse their last prediction on `adapter`; raises as `settled`."""
+    calibration = NoiseCalibration(**calibration_fields(plan.described))
+    return bool(settled(adapter, calibration, plan.described.get("guidance_scale")).reuse_prediction)
 
 
 class Bench:
@@ -54,8 +61,7 @@ class Bench:
         self.adapter, self.clip, self.plan, self._keep = adapter, clip, plan, keep
         self._condition = adapter.condition(*((plan.prompt, None) if needs.prompt else (None, None)))
         self._encodings: dict[int | None, Encoded] = {}
-        asked = NoiseCalibration(reuse_prediction=plan.described.get("reuse_prediction"))
-        self.reuses = bool(settled(adapter, asked, plan.described.get("guidance_scale")).reuse_prediction)
+        self.reuses = reused_by(plan, adapter)
 
     def timesteps(self, strength: float) -> Timesteps:
         """The steps that `strength` runs."""

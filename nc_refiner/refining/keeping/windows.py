@@ -53,7 +53,8 @@ class Keeping:
             for run in self.runs:
                 run.settle(found.rung.settings, found.rung.calibration.cutoff)
                 run.kept = found.record
-            self._note(*([] if found.miss is None else [found.miss]))
+            if found.miss is not None:
+                self._note(found.miss)
             return
         self._note(
             f"refined in windows of {window} frames that share {overlap}, each at what keep chose for it, calibrated "
