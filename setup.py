@@ -101,6 +101,8 @@ EXTRAS["dev"] = [
     "modelscope>=1.18",
     "ftfy",
     "pytest>=8",
+    "pytest-rerunfailures>=15",
+    "pytest-timeout>=2.3",
     "pytest-xdist>=3.5",
     "httpx2>=2",
     "jsonschema>=4.20",

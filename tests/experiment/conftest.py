@@ -27,6 +27,7 @@ def _server():
 @pytest.fixture
 def postgres(_server):
     """A running PostgreSQL server with an empty database."""
+    _server.revive()
     store = Store(_server.url)
     with store.engine.begin() as connection:
         connection.execute(text("DROP SCHEMA public CASCADE"))

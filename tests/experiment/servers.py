@@ -39,7 +39,7 @@ class Postgres:
     def _run(self, name: str, *arguments: str) -> None:
         program = binary(name)
         assert program is not None
-        environment = {**os.environ, "LC_ALL": "C.UTF-8", "HOME": str(self.folder)}
+        environment = {**os.environ, "LC_ALL": "C.UTF-8", "HOME": str(self.folder), "PGCTLTIMEOUT": "300"}
         # Not captured: the server inherits the handles, and a pipe would never end.
         with open(os.devnull, "r+b") as null, open(self.folder / f"{name}.out", "wb") as out:
             done = subprocess.run(
@@ -48,9 +48,17 @@ class Postgres:
         assert done.returncode == 0, (self.folder / f"{name}.out").read_text()
 
     def start(self) -> None:
-        options = f"-c listen_addresses='' -c unix_socket_directories='{self.folder}' -c max_connections=200"
+        # It is killed, its machine never is: what was written outlives it without waiting for the disk, which can be
+        # very slow where many share it.
+        folder = f"-c listen_addresses='' -c unix_socket_directories='{self.folder}'"
+        options = f"{folder} -c max_connections=200 -c fsync=off"
         log = str(self.folder / "server.log")
         self._run("pg_ctl", "-D", str(self.data), "-w", "-l", log, "-o", options, "start")
+
+    def revive(self) -> None:
+        """Start it where a test that failed has left it killed."""
+        if not (self.data / "postmaster.pid").exists():
+            self.start()
 
     def kill(self) -> None:
         """As if the power failed: no checkpoint, connections cut."""
