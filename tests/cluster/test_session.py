@@ -20,7 +20,7 @@ from filelock import FileLock
 from nc_refiner.cascade import ConfigError, load_config
 from nc_refiner.cascade.cluster import ClusterRunner, read_results
 from nc_refiner.cascade.cluster.pools import needed_cpus, pools
-from nc_refiner.cascade.cluster.session import Capacity
+from nc_refiner.cascade.cluster.session import Capacity, session
 
 from ..cli.conftest import Call, call  # noqa: F401
 from .conftest import ROOT, actors, program, wait_for
@@ -85,6 +85,20 @@ def test_an_address_where_no_ray_is(cheap, tmp_path):
         _, told = ran.communicate(timeout=300)
         assert ran.returncode == 2 and words in told and "Traceback" not in told
         assert not list((tmp_path / "out").rglob("*.json"))
+
+
+def test_a_program_that_has_joined_another_ray(ray_here):
+    joined = ray_here.get_runtime_context().gcs_address
+    with pytest.raises(ConfigError, match=f"joined the Ray at {joined} already.*use the one at 127.0.0.1:1;"):
+        _capacity("127.0.0.1:1")
+    for address in (None, "auto", joined, f"127.0.0.1:{joined.rpartition(':')[2]}"):
+        assert _capacity(address).cpus >= 8
+    assert ray_here.is_initialized(), "a program's own connection is left open"
+
+
+def _capacity(address: str | None) -> Capacity:
+    with session(address) as found:
+        return found
 
 
 @pytest.mark.slow

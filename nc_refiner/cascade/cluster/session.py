@@ -56,13 +56,20 @@ def session(address: str | None, cpus: int | None = None, packed: bytes | None =
 
     Raises:
         ImportError: Ray is missing.
-        ConfigError: no Ray there, or another version of Ray, Python or this package.
+        ConfigError: no Ray there, another than the one this program has joined, or another version of Ray, Python or
+            this package.
     """
     require_ray()
     import ray
 
     if ray.is_initialized():
         # A program that uses Ray itself: its connection is used and left open.
+        joined = ray.get_runtime_context().gcs_address
+        if address not in (None, "auto") and not _same(str(address), joined):
+            raise ConfigError(
+                f"this program has joined the Ray at {joined} already, and the run is to use the one at {address}; "
+                "call ray.shutdown() first, or leave the address out"
+            )
         _check_machines(packed)
         yield _capacity()
         return
@@ -77,6 +84,20 @@ def session(address: str | None, cpus: int | None = None, packed: bytes | None =
         yield _capacity()
     finally:
         ray.shutdown()
+
+
+def _same(one: str, other: str) -> bool:
+    """Whether two addresses are one: Ray knows a machine by its number, people by its name or as this one."""
+
+    def place(address: str) -> tuple[str, str]:
+        host, _, port = address.rpartition(":")
+        try:
+            return socket.gethostbyname(host), port
+        except OSError:
+            return host, port
+
+    (host, port), (other_host, other_port) = place(one), place(other)
+    return port == other_port and (host == other_host or host.startswith("127."))
 
 
 def _start(cpus: int) -> None:
