@@ -15,6 +15,7 @@ import logging
 import shlex
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--upscaler", type=Path, help="folder with the weights of stable-diffusion-x4-upscaler")
     parser.add_argument("--output", type=Path, help="default: docs, or out/reproduction_quick with --quick")
     parser.add_argument("--cells", type=Path, help="finished cells (default: out/reproduction/cells)")
+    parser.add_argument("--frames", type=int, help=f"of each clip (default {Size.frames}; {QUICK.frames} with --quick)")
     parser.add_argument("--threads", type=int, default=1, help="torch threads (default 1)")
     return parser
 
@@ -140,6 +142,7 @@ def main(arguments: list[str] | None = None) -> int:
     cells = given.cells or Path("out") / NAME / "cells"
     command = shlex.join(["python", "tools/reproduce_paper.py", *(sys.argv[1:] if arguments is None else arguments)])
     size = QUICK if given.quick else Size()
+    size = replace(size, frames=given.frames or size.frames)
     results = reproduce(given.clips, size, output, cells, command, given.published, given.upscaler)
     for claim in results["claims"]:
         log.info("%s [%s]: %s", claim["verdict"], claim["setting"], claim["claim"])

