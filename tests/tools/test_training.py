@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from embedded_training import card, loop
-from embedded_training.blend import blended
+from embedded_training.blend import between, blended
 from embedded_training.degrade import HEAVY, degrade
 from embedded_training.evaluate import EvaluationClip, evaluate_clip, one_step
 from embedded_training.ffdnet import find_ffdnet, load_ffdnet
@@ -138,6 +138,7 @@ def test_training_starts_as_ffdnet(cache, tmp_path, monkeypatch):
 
 def test_some_of_the_noisier_samples_are_shown_softened(cache, tmp_path, monkeypatch):
     plain = trainer(cache, tmp_path, 0.0, monkeypatch)
+    plain.config.soft = 0.0
     latents = torch.randn(6, 3, 4, 16, 16, generator=torch.Generator().manual_seed(0))
     sigma = torch.tensor([10.0, 80.0, 10.0, 80.0, 80.0, 80.0]) / 255
     state = plain.generator.get_state()
@@ -225,8 +226,15 @@ def test_weights_between_the_start_and_what_was_trained(tmp_path):
             for trunk, mixing in ((0, 0), (1, 1), (0.5, 1))
         }
         assert torch.equal(estimates[0, 0], start(x_t, phase)) and torch.equal(estimates[1, 1], trained(x_t, phase))
+    wider = VideoDenoiser(DenoiserConfig(width=16))
     half = blended(start, trained, 0.5, 1, 4.0)
     assert half.config.gate == 4 and not torch.equal(estimates[0.5, 1], estimates[1, 1])
     assert torch.allclose(half.trunk[0].weight, (start.trunk[0].weight + trained.trunk[0].weight) / 2)
-    with pytest.raises(ValueError, match="of shape"):
-        blended(VideoDenoiser(DenoiserConfig(width=16)), trained, 0.5, 1, 4.0)
+    third = between(start, trained, 0.25)
+    assert torch.allclose(third.trunk[1].weight, start.trunk[1].weight.lerp(trained.trunk[1].weight, 0.25))
+    assert torch.allclose(third.mix["1"].mix.weight, 0.25 * trained.mix["1"].mix.weight)
+    with torch.no_grad():
+        assert torch.equal(between(start, trained, 1.0)(x_t, phase), estimates[1, 1])
+    for other in (lambda: blended(wider, trained, 0.5, 1, 4.0), lambda: between(wider, trained, 0.5)):
+        with pytest.raises(ValueError, match="of shape"):
+            other()

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from nc_refiner.adapters.embedded.model import VideoDenoiser
+from torch import Tensor
+
+from nc_refiner.adapters.embedded.model import DenoiserConfig, VideoDenoiser
 
 
 def blended(start: VideoDenoiser, trained: VideoDenoiser, trunk: float, mixing: float, gate: float) -> VideoDenoiser:
@@ -24,9 +26,7 @@ def blended(start: VideoDenoiser, trained: VideoDenoiser, trunk: float, mixing: 
     Raises:
         ValueError: the two are of different shapes.
     """
-    config = replace(trained.config, gate=gate)
-    if replace(start.config, gate=gate) != config:
-        raise ValueError(f"the start is of shape {start.config}, the trained network of {trained.config}")
+    config = _shape(start, trained, gate)
     begun = start.state_dict()
     state = {}
     for name, value in trained.state_dict().items():
@@ -35,6 +35,27 @@ def blended(start: VideoDenoiser, trained: VideoDenoiser, trunk: float, mixing: 
         elif name.startswith(("mix.", "helper.out.")):
             value = mixing * value
         state[name] = value
-    made = VideoDenoiser(config)
-    made.load_state_dict(state)
-    return made
+    return _made(config, state)
+
+
+def between(start: VideoDenoiser, trained: VideoDenoiser, share: float) -> VideoDenoiser:
+    """All of a network's weights `share` of the way from one training run's start to its end.
+
+    Raises:
+        ValueError: the two are of different shapes.
+    """
+    config, begun = _shape(start, trained, trained.config.gate), start.state_dict()
+    return _made(config, {name: begun[name].lerp(value, share) for name, value in trained.state_dict().items()})
+
+
+def _shape(start: VideoDenoiser, trained: VideoDenoiser, gate: float) -> DenoiserConfig:
+    config = replace(trained.config, gate=gate)
+    if replace(start.config, gate=gate) != config:
+        raise ValueError(f"the start is of shape {start.config}, the trained network of {trained.config}")
+    return config
+
+
+def _made(config: DenoiserConfig, state: dict[str, Tensor]) -> VideoDenoiser:
+    network = VideoDenoiser(config)
+    network.load_state_dict(state)
+    return network

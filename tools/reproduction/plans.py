@@ -29,11 +29,11 @@ GRID_CUTOFFS = (0.0, 0.3, 0.5, 0.7, 1.0)
 TABLE_1 = (0, 1, 2, 3, 10)
 
 PLANS = {
-    # 12 of the 30 steps that are the model's default.
+    # 8 of the 20 steps that are the model's default.
     "default": SweepPlan(
         iterations=TABLE_1,
         strengths=(DEFAULT_STRENGTH,),
-        num_inference_steps=30,
+        num_inference_steps=20,
         baselines=("input", "ilvr", "inversion", "renoise", "matched_sdedit"),
         match_iterations=3,
         reuse_prediction=False,

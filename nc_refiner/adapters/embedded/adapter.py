@@ -66,7 +66,7 @@ class EmbeddedRefiner(RefinerAdapter):
             max_frames=32,
             size_multiple=(multiple, multiple),
             default_strength=0.4,
-            default_steps=30,
+            default_steps=20,
             default_cutoff=0.45,
             prompt=False,
             negative_prompt=False,
