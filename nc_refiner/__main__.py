@@ -11,10 +11,10 @@ __all__ = ["run"]
 def run() -> None:
     """Console script: everything behind `nc-refiner`."""
     try:
+        from .cli.main import run as start
         from .cli.memory import keep_freed_memory
 
         keep_freed_memory()
-        from .cli.main import run as start
     except KeyboardInterrupt:
         sys.stderr.write("nc-refiner: interrupted; nothing was written, the input is as it was\n")
         sys.exit(1)

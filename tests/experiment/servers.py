@@ -50,8 +50,9 @@ class Postgres:
     def start(self) -> None:
         # It is killed, its machine never is: what was written outlives it without waiting for the disk, which can be
         # very slow where many share it.
-        folder = f"-c listen_addresses='' -c unix_socket_directories='{self.folder}'"
-        options = f"{folder} -c max_connections=200 -c fsync=off"
+        options = (
+            f"-c listen_addresses='' -c unix_socket_directories='{self.folder}' -c max_connections=200 -c fsync=off"
+        )
         log = str(self.folder / "server.log")
         self._run("pg_ctl", "-D", str(self.data), "-w", "-l", log, "-o", options, "start")
 

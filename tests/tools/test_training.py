@@ -138,7 +138,6 @@ def test_training_starts_as_ffdnet(cache, tmp_path, monkeypatch):
 
 def test_some_of_the_noisier_samples_are_shown_softened(cache, tmp_path, monkeypatch):
     plain = trainer(cache, tmp_path, 0.0, monkeypatch)
-    plain.config.soft = 0.0
     latents = torch.randn(6, 3, 4, 16, 16, generator=torch.Generator().manual_seed(0))
     sigma = torch.tensor([10.0, 80.0, 10.0, 80.0, 80.0, 80.0]) / 255
     state = plain.generator.get_state()

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from nc_refiner.adapters.embedded.model import DenoiserConfig, VideoDenoiser
 
+from .loop import fits
+
 
 def blended(start: VideoDenoiser, trained: VideoDenoiser, trunk: float, mixing: float, gate: float) -> VideoDenoiser:
     """A network between two of one shape.
@@ -26,16 +28,14 @@ def blended(start: VideoDenoiser, trained: VideoDenoiser, trunk: float, mixing: 
     Raises:
         ValueError: the two are of different shapes.
     """
-    config = _shape(start, trained, gate)
-    begun = start.state_dict()
-    state = {}
+    begun, state = _begun(start, trained), {}
     for name, value in trained.state_dict().items():
         if name.startswith("trunk."):
             value = begun[name].lerp(value, trunk)
         elif name.startswith(("mix.", "helper.out.")):
             value = mixing * value
         state[name] = value
-    return _made(config, state)
+    return _made(replace(trained.config, gate=gate), state)
 
 
 def between(start: VideoDenoiser, trained: VideoDenoiser, share: float) -> VideoDenoiser:
@@ -44,15 +44,15 @@ def between(start: VideoDenoiser, trained: VideoDenoiser, share: float) -> Video
     Raises:
         ValueError: the two are of different shapes.
     """
-    config, begun = _shape(start, trained, trained.config.gate), start.state_dict()
-    return _made(config, {name: begun[name].lerp(value, share) for name, value in trained.state_dict().items()})
+    begun = _begun(start, trained)
+    state = {name: begun[name].lerp(value, share) for name, value in trained.state_dict().items()}
+    return _made(trained.config, state)
 
 
-def _shape(start: VideoDenoiser, trained: VideoDenoiser, gate: float) -> DenoiserConfig:
-    config = replace(trained.config, gate=gate)
-    if replace(start.config, gate=gate) != config:
+def _begun(start: VideoDenoiser, trained: VideoDenoiser) -> dict[str, Tensor]:
+    if not fits(start.config, trained.config):
         raise ValueError(f"the start is of shape {start.config}, the trained network of {trained.config}")
-    return config
+    return start.state_dict()
 
 
 def _made(config: DenoiserConfig, state: dict[str, Tensor]) -> VideoDenoiser:

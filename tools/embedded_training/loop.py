@@ -82,14 +82,18 @@ def phase_of(sigma: Tensor) -> Tensor:
     return torch.atan(sigma / PIXEL_GAIN) * (2 / math.pi)
 
 
+def fits(one: DenoiserConfig, other: DenoiserConfig) -> bool:
+    """Whether weights of one are weights of the other; the gate holds none, and may differ."""
+    return replace(one, gate=other.gate) == other
+
+
 def initial_network(config: DenoiserConfig, start: Path | None) -> VideoDenoiser:
     """A fresh network, or one that starts from shipped weights (.safetensors) or FFDNet's (.pth)."""
     if start is None:
         return VideoDenoiser(config)
     if start.suffix == ".safetensors":
         network = load_network(start)
-        # The gate holds no weights: a run may set another.
-        if replace(network.config, gate=config.gate) != config:
+        if not fits(network.config, config):
             raise ValueError(f"{start} holds a network of shape {network.config}, this run wants {config}")
         network.config = config
         return network.train().requires_grad_(True)

@@ -65,7 +65,7 @@ def session(address: str | None, cpus: int | None = None, packed: bytes | None =
     if ray.is_initialized():
         # A program that uses Ray itself: its connection is used and left open.
         joined = ray.get_runtime_context().gcs_address
-        if address not in (None, "auto") and not _same(str(address), joined):
+        if address is not None and address != "auto" and not _same(address, joined):
             raise ConfigError(
                 f"this program has joined the Ray at {joined} already, and the run is to use the one at {address}; "
                 "call ray.shutdown() first, or leave the address out"
