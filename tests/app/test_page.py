@@ -66,10 +66,24 @@ class Tab:
         self.page.goto(address)
         self.page.wait_for_selector("#start", timeout=TAKES)
         self.page.click("text=More")
-        for name, value in (("frames", frames), ("steps", 6)):
-            self.page.locator(f"#{name} input[type=number]").fill(str(value))
+        self.number("frames", frames)
+        self.number("steps", 6)
         self.page.locator("#height input").fill("64")
         self.page.locator("#height input").blur()
+
+    def number(self, name: str, value: int) -> None:
+        """Fill in a number until the field and its slider keep it.
+
+        The field is there before the page is ready, on a busy machine seconds before, and is then set back.
+        """
+        fields = [self.page.locator(f"#{name} input[type={kind}]") for kind in ("number", "range")]
+        for _ in range(60):
+            fields[0].fill(str(value))
+            fields[0].blur()
+            self.page.wait_for_timeout(300)
+            if all(field.input_value() == str(value) for field in fields):
+                return
+        pytest.fail(f"The page never took {value} for {name}")
 
     def status(self) -> str:
         return self.page.inner_text("#status")
@@ -124,16 +138,14 @@ def test_run_wipe_downloads_stop_and_run_again(address, browser, tmp_path):
     tab.page.click("text=The same in Python")
     tab.page.wait_for_function("document.querySelector('#python').innerText.includes('from_name')", timeout=TAKES)
 
-    tab.page.locator("#frames input[type=number]").fill("48")
-    tab.page.locator("#steps input[type=number]").fill("100")
-    tab.page.locator("#steps input[type=number]").blur()
+    tab.number("frames", 48)
+    tab.number("steps", 100)
     tab.start()
     tab.until("%")
     tab.page.click("#stop")
     tab.until("Stopped")
-    for name, value in (("frames", 1), ("steps", 4)):
-        tab.page.locator(f"#{name} input[type=number]").fill(str(value))
-        tab.page.locator(f"#{name} input[type=number]").blur()
+    tab.number("frames", 1)
+    tab.number("steps", 4)
     tab.start()
     tab.until("Done.")
     tab.close(address)
