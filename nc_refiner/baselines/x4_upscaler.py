@@ -136,4 +136,5 @@ def _loaded(model: str, options: dict[str, Any]) -> Any:
     try:
         return load_pipeline(model, refining=False, **options)
     except OSError as error:
-        raise OSError(f"{missing} ({one_line(error, 120)}); {advice}") from error
+        why = one_line(error, 300).partition(". ")[0]
+        raise OSError(f"{missing} ({why}); {advice}") from error
