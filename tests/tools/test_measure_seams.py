@@ -76,13 +76,13 @@ def test_a_short_clip_is_refused_in_a_line(moving, tmp_path, capsys):
 @pytest.mark.slow
 @pytest.mark.parametrize("iterations", [0, 3])
 def test_seams_of_a_real_clip_are_no_more_visible_than_with_pixel_fades(embedded, clips, iterations):
-    with FrameReader(clips / "natural" / "eval" / "05_default_juggle.mp4", max_frames=33, height=48) as reader:
+    with FrameReader(clips / "natural" / "eval" / "05_default_juggle.mp4", max_frames=24, height=48) as reader:
         clip = VideoClip(torch.stack(list(reader)))
     refiner = CalibratedRefiner(embedded, NoiseCalibration(iterations=iterations))
-    settings = {"strength": 0.6, "num_inference_steps": 6, "seed": 0, "window": 16}
+    settings = {"strength": 0.6, "num_inference_steps": 8, "seed": 0, "window": 8}
     ways = {"independent": {"overlap": 0, "max_latents_gib": 0.0}, "pixels": {"max_latents_gib": 0.0}, "latents": {}}
     change = {}
     for name, way in ways.items():
         result = refiner(clip, **settings, **way)
         change[name] = measure(clip.frames, result.clip.frames, result.receipt["seams"])["change of the edit"]
-    assert change["latents"] <= change["pixels"] + 0.02 < change["independent"]
+    assert change["latents"] <= change["pixels"] + 0.02 < change["independent"] - 0.02
