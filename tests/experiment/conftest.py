@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 
 import pytest
@@ -15,6 +16,8 @@ from nc_refiner.refiner import RefinedClip
 
 from .servers import Postgres
 
+_numbers = itertools.count()
+
 
 @pytest.fixture(scope="session")
 def _server():
@@ -26,12 +29,12 @@ def _server():
 
 @pytest.fixture
 def postgres(_server):
-    """A running PostgreSQL server with an empty database."""
+    """A running PostgreSQL server with an empty database, which no test had before."""
     _server.revive()
     store = Store(_server.url)
-    with store.engine.begin() as connection:
-        connection.execute(text("DROP SCHEMA public CASCADE"))
-        connection.execute(text("CREATE SCHEMA public"))
+    _server.database = f"test{next(_numbers)}"
+    with store.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text(f"CREATE DATABASE {_server.database}"))
     store.close()
     return _server
 

@@ -9,12 +9,34 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
+
+from nc_refiner.experiment.store import Store
 
 
 def binary(name: str) -> str | None:
     """The program, on PATH or where Debian keeps it."""
     debian = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
     return shutil.which(name) or (str(debian[-1]) if debian else None)
+
+
+def empty(url: str) -> None:
+    """Drop all that a database holds, while others write to it; of two that wait for each other PostgreSQL ends one."""
+    store = Store(url)
+    try:
+        for _ in range(50):
+            try:
+                with store.engine.begin() as connection:
+                    connection.execute(text("DROP SCHEMA public CASCADE"))
+                    connection.execute(text("CREATE SCHEMA public"))
+                return
+            except OperationalError as error:
+                if "deadlock" not in str(error):
+                    raise
+        pytest.fail(f"{url} could not be emptied: a deadlock fifty times")
+    finally:
+        store.close()
 
 
 class Postgres:
@@ -34,7 +56,12 @@ class Postgres:
             os.chown(self.folder, 65534, 65534)
         self.data = self.folder / "data"
         self._run("initdb", "-D", str(self.data), "-U", "tester", "-A", "trust", "-E", "UTF8", "--no-sync")
-        self.url = f"postgresql://tester@/postgres?host={self.folder}"
+        self.database = "postgres"
+
+    @property
+    def url(self) -> str:
+        """Of the database that the test has."""
+        return f"postgresql://tester@/{self.database}?host={self.folder}"
 
     def _run(self, name: str, *arguments: str) -> None:
         program = binary(name)

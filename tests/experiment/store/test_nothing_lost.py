@@ -14,13 +14,15 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from sqlalchemy import event, select, text
+from sqlalchemy import event, select
 
 from nc_refiner.experiment import ABPipeline
 from nc_refiner.experiment.store import Store, open_store
 from nc_refiner.experiment.store.outbox import Counts
 from nc_refiner.experiment.store.recorder import Recorder
 from nc_refiner.experiment.store.schema import requests
+
+from ..servers import empty
 
 REQUESTS, THREADS = 2000, 16
 
@@ -122,17 +124,22 @@ def through(recorder: Recorder, fail) -> ABPipeline:
         time.sleep(0.002)
         return abs(ab(i, unit=f"u{i}"))
 
-    with ThreadPoolExecutor(THREADS) as pool:
-        answers = [pool.submit(request, i) for i in range(REQUESTS)]
-        while sum(answer.done() for answer in answers) < REQUESTS // 3 or not recorder.counts().stored:
-            time.sleep(0.001)
-        undo = fail()
-        while sum(answer.done() for answer in answers) < 2 * REQUESTS // 3:
-            time.sleep(0.001)
-        if undo is not None:
-            time.sleep(0.5)
-            undo()
-        assert [answer.result() for answer in answers] == list(range(REQUESTS))
+    try:
+        with ThreadPoolExecutor(THREADS) as pool:
+            answers = [pool.submit(request, i) for i in range(REQUESTS)]
+            while sum(answer.done() for answer in answers) < REQUESTS // 3 or not recorder.counts().stored:
+                time.sleep(0.001)
+            undo = fail()
+            while sum(answer.done() for answer in answers) < 2 * REQUESTS // 3:
+                time.sleep(0.001)
+            if undo is not None:
+                time.sleep(0.5)
+                undo()
+            assert [answer.result() for answer in answers] == list(range(REQUESTS))
+    except BaseException:
+        # Its threads would go on writing beside the tests that come after.
+        ab.close(0)
+        raise
     return ab
 
 
@@ -162,16 +169,11 @@ def test_sqlite(fail, durable, tmp_path, caplog):
 def test_postgres(fail, postgres, tmp_path, caplog):
     recorder = Recorder(Store(postgres.url), tmp_path, flush_seconds=0.02)
 
-    def empty():
-        with Store(postgres.url).engine.begin() as connection:
-            connection.execute(text("DROP SCHEMA public CASCADE"))
-            connection.execute(text("CREATE SCHEMA public"))
-
     def kill():
         postgres.kill()
         return postgres.start
 
-    ab = through(recorder, kill if fail == "killed" else empty)
+    ab = through(recorder, kill if fail == "killed" else lambda: empty(postgres.url))
     assert ab.wait(60) and ab.close(60)
     assert recorder.counts() == Counts(REQUESTS, REQUESTS, 0, 0)
     assert units(postgres.url) == {f"u{i}" for i in range(REQUESTS)}

@@ -34,6 +34,8 @@ from nc_refiner.experiment.store.recorder import Recorder
 from nc_refiner.experiment.store.records import Outcome, RequestRecord
 from nc_refiner.experiment.store.schema import TABLES, dead_letters
 
+from ..servers import empty
+
 VALUES = st.sampled_from([0, 1.5, -3, 2**63, -(2**63) - 1, float("nan"), float("inf"), 10**4000, "x", None, b"\xff"])
 TEXTS = st.text(max_size=5) | st.sampled_from(["\0", "\ud800", "é" * 300])
 
@@ -243,11 +245,7 @@ class OnPostgres(OnSQLite):
         store.close()
 
     def remove(self) -> None:
-        store = Store(self.url)
-        with store.engine.begin() as connection:
-            connection.execute(text("DROP SCHEMA public CASCADE"))
-            connection.execute(text("CREATE SCHEMA public"))
-        store.close()
+        empty(self.url)
 
     def failing(self, failure: str):
         if failure == "locked":
