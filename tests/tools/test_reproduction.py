@@ -276,6 +276,7 @@ def test_the_committed_document_is_the_tools():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_tiny_run_writes_everything(tmp_path, monkeypatch):
     pytest.importorskip("pyarrow")
     clips = [

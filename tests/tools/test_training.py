@@ -181,6 +181,7 @@ def test_degrading_softens_and_keeps_the_content():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_an_evaluation_says_what_is_met_and_what_falls_short(embedded, tmp_path):
     frames = textured()
     rows = {}

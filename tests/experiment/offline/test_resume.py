@@ -53,6 +53,7 @@ def killed(arguments: list[str], cells: Path, moments: random.Random) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_sweep(call: Call, tmp_path: Path) -> None:  # noqa: F811
     pq = pytest.importorskip("pyarrow.parquet")
     path = tmp_path / "sweep.yaml"
@@ -69,6 +70,7 @@ def test_a_sweep(call: Call, tmp_path: Path) -> None:  # noqa: F811
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_an_experiment(call: Call, tmp_path: Path) -> None:  # noqa: F811
     path = tmp_path / "ab.yaml"
     path.write_text(yaml.safe_dump(EXPERIMENT), encoding="utf-8")
