@@ -44,13 +44,20 @@ def test_demo_keeps_the_content_and_adds_detail(tmp_path):
         assert Path(report["files"][kind]).stat().st_size > 0
 
 
-@pytest.mark.parametrize("name", ["vc_0240_reference", "vc_lavie0507_reference", "ms_0376_reference", "iter_reference"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "vc_0240_reference",
+        *(pytest.param(f"{name}_reference", marks=pytest.mark.long) for name in ("vc_lavie0507", "ms_0376", "iter")),
+    ],
+)
 def test_published_references(clips, tmp_path, name):
     source = clips / "published" / f"{name}.mp4"
     report = refine(source, tmp_path / "out.mp4", "--max-frames", 3, "--height", 128, "--num-inference-steps", 15)
     assert_closer(report)
 
 
+@pytest.mark.long
 def test_unseen_clips_come_out_closer_on_nine_of_ten(clips, tmp_path):
     sources = sorted((clips / "generated").glob("*.mp4"))
     won = 0

@@ -79,6 +79,7 @@ def test_calibration_is_nearer_and_the_numbers_agree(published: Path, name: str)
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", TRIPLETS)
 def test_calibration_is_nearer_and_the_numbers_agree_over_whole_clips(published: Path, name: str):
     check(published, name, None)

@@ -74,7 +74,7 @@ def test_a_short_clip_is_refused_in_a_line(moving, tmp_path, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("iterations", [0, 3])
+@pytest.mark.parametrize("iterations", [pytest.param(0, marks=pytest.mark.long), 3])
 def test_seams_of_a_real_clip_are_no_more_visible_than_with_pixel_fades(embedded, clips, iterations):
     with FrameReader(clips / "natural" / "eval" / "05_default_juggle.mp4", max_frames=24, height=48) as reader:
         clip = VideoClip(torch.stack(list(reader)))
