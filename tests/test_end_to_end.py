@@ -62,7 +62,7 @@ def test_unseen_clips_come_out_closer_on_nine_of_ten(clips, tmp_path):
     sources = sorted((clips / "generated").glob("*.mp4"))
     won = 0
     for source in sources:
-        options = ("--max-frames", 3, "--height", 80, "--num-inference-steps", 12)
+        options = ("--max-frames", 5, "--height", 96, "--num-inference-steps", 12)
         report = refine(source, tmp_path / f"{source.stem}.mp4", *options)
         won += all(sign * report["calibrated"][key] > sign * report["sdedit"][key] for key, sign in CLOSER)
     assert won >= 0.9 * len(sources)

@@ -13,6 +13,7 @@ from benchmarks import ray as batches
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_benchmark_of_batches():
     found = batches.measure(batches.CHEAP, 5, 1)
     assert found["start"] > 0 and found["seconds"] > 0 and found["driver"] > 50 and found["workers"] > 50

@@ -35,6 +35,7 @@ def prompts() -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_chaos(cheap, tmp_path):
     path = cheap(prompts(), "{type: cheap, pause: 0.05}", "darker")
     out = tmp_path / "out"

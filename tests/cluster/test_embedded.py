@@ -22,6 +22,7 @@ refiner: {type: nc, iterations: 1, num_inference_steps: 4, strength: 0.5}
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.usefixtures("ray_here")
 def test_bytes_with_two_and_four_workers(tmp_path):
     (tmp_path / "small.yaml").write_text(SMALL, encoding="utf-8")

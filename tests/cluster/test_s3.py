@@ -88,6 +88,7 @@ def sources(store, tmp_path) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_there_and_back(store, sources, tmp_path):
     manifest, config = tmp_path / "list.csv", tmp_path / "config.yaml"
     store.put_file(str(manifest), "clips/list.csv")
@@ -120,6 +121,7 @@ def test_there_and_back(store, sources, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_killed_upload_leaves_nothing_half(store, sources, tmp_path):
     manifest, config = tmp_path / "list.csv", tmp_path / "config.yaml"
     out = "s3://clips/killed"

@@ -102,6 +102,7 @@ def _capacity(address: str | None) -> Capacity:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_port_where_something_else_listens(cheap, tmp_path):
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
@@ -114,6 +115,7 @@ def test_a_port_where_something_else_listens(cheap, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_cluster_is_joined_and_left(cheap, tmp_path, short):
     path = os.environ["PYTHONPATH"]
     with cluster(path, short) as address:
@@ -131,6 +133,7 @@ def test_a_cluster_is_joined_and_left(cheap, tmp_path, short):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_another_version_on_the_cluster(cheap, tmp_path, short):
     other = tmp_path / "other"
     shutil.copytree(ROOT / "nc_refiner", other / "nc_refiner", ignore=shutil.ignore_patterns("__pycache__"))
@@ -165,6 +168,7 @@ def short() -> Iterator[Path]:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_ctrl_c_stops_and_the_next_run_goes_on(cheap, tmp_path):
     config = cheap([f"clip {index}" for index in range(40)], "{type: cheap, pause: 0.3}")
     out = tmp_path / "out"

@@ -18,7 +18,7 @@ from nc_refiner.serving.worker import ArmSpec, Work
 
 from .flaky import plugin
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 SETTINGS = {"strength": 0.5, "num_inference_steps": 8}
 TROUBLES = ("hang", "slow", "kill")

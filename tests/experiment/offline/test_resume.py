@@ -1,4 +1,4 @@
-"""`sweep` and `ab run` killed at random moments go on to the table of a run that nobody disturbed."""
+"""`sweep` and `ab run` killed at ten random moments go on to the table of a run that nobody disturbed."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ import yaml
 
 from ...cli.conftest import PROGRAM, Call, call, contents  # noqa: F401
 
-KILLS = int(os.environ.get("NC_REFINER_MOMENTS", "5"))
-"""How often a run is killed; NC_REFINER_MOMENTS=10 kills longer."""
 SWEEP = {
     "clips": "demo",
     "iterations": [0, 1, 2],
@@ -60,7 +58,7 @@ def test_a_sweep(call: Call, tmp_path: Path) -> None:  # noqa: F811
     path.write_text(yaml.safe_dump(SWEEP), encoding="utf-8")
     whole, broken, moments = tmp_path / "whole", tmp_path / "broken", random.Random(12)
     assert call("sweep", path, "--output", whole).code == 0
-    for _ in range(KILLS):
+    for _ in range(10):
         killed(["sweep", str(path), "--output", str(broken)], broken / "cells", moments)
     assert not (broken / "table.parquet").exists(), "it was never let finish"
     assert call("sweep", path, "--output", broken).code == 0
@@ -76,7 +74,7 @@ def test_an_experiment(call: Call, tmp_path: Path) -> None:  # noqa: F811
     path.write_text(yaml.safe_dump(EXPERIMENT), encoding="utf-8")
     whole, broken, moments = tmp_path / "whole", tmp_path / "broken", random.Random(13)
     assert call("ab", "run", path, "--output", whole, "--quiet").code == 0
-    for _ in range(KILLS):
+    for _ in range(10):
         killed(["ab", "run", str(path), "--output", str(broken), "--quiet"], broken / "cells", moments)
     assert 0 < len(list(broken.glob("cells/*.json"))) < 48
     assert call("ab", "run", path, "--output", broken, "--quiet").code == 0

@@ -124,22 +124,17 @@ def through(recorder: Recorder, fail) -> ABPipeline:
         time.sleep(0.002)
         return abs(ab(i, unit=f"u{i}"))
 
-    try:
-        with ThreadPoolExecutor(THREADS) as pool:
-            answers = [pool.submit(request, i) for i in range(REQUESTS)]
-            while sum(answer.done() for answer in answers) < REQUESTS // 3 or not recorder.counts().stored:
-                time.sleep(0.001)
-            undo = fail()
-            while sum(answer.done() for answer in answers) < 2 * REQUESTS // 3:
-                time.sleep(0.001)
-            if undo is not None:
-                time.sleep(0.5)
-                undo()
-            assert [answer.result() for answer in answers] == list(range(REQUESTS))
-    except BaseException:
-        # Its threads would go on writing beside the tests that come after.
-        ab.close(0)
-        raise
+    with ThreadPoolExecutor(THREADS) as pool:
+        answers = [pool.submit(request, i) for i in range(REQUESTS)]
+        while sum(answer.done() for answer in answers) < REQUESTS // 3 or not recorder.counts().stored:
+            time.sleep(0.001)
+        undo = fail()
+        while sum(answer.done() for answer in answers) < 2 * REQUESTS // 3:
+            time.sleep(0.001)
+        if undo is not None:
+            time.sleep(0.5)
+            undo()
+        assert [answer.result() for answer in answers] == list(range(REQUESTS))
     return ab
 
 
