@@ -1,4 +1,4 @@
-"""Shared fixtures: quiet threads, an untrained embedded network with real weights, the optional clip collection."""
+"""Shared fixtures: quiet threads, the embedded refiner as it ships and in small, clips, a browser."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import torch
 from hypothesis import settings
 
 from nc_refiner.adapters.embedded import EmbeddedRefiner
+from tests.small_embedded import small_weights
 
 torch.set_num_threads(1)
 settings.register_profile("default", deadline=None, max_examples=100)
@@ -32,6 +33,12 @@ def clips() -> Path:
 def embedded() -> EmbeddedRefiner:
     """The shipped, trained refiner on the CPU."""
     return EmbeddedRefiner(device="cpu")
+
+
+@pytest.fixture(scope="session")
+def small_embedded() -> EmbeddedRefiner:
+    """The same adapter around a small network, for tests of what surrounds it."""
+    return EmbeddedRefiner(weights=small_weights(), device="cpu")
 
 
 @pytest.fixture

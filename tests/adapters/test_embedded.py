@@ -14,6 +14,7 @@ from nc_refiner import CalibratedRefiner, NoiseCalibration, VideoClip
 from nc_refiner.adapters.embedded import EmbeddedRefiner
 from nc_refiner.adapters.embedded.model import DenoiserConfig, VideoDenoiser
 from nc_refiner.adapters.embedded.weights import DEFAULT_WEIGHTS, load_network, save_network
+from tests.small_embedded import SMALL, grown
 
 
 def test_weights_are_small_and_described():
@@ -65,21 +66,8 @@ def test_schedules_without_a_step_are_refused(embedded, steps, strength, words):
         embedded.timesteps(steps, strength)
 
 
-def grown(network):
-    """Weights everywhere: a fresh network mixes nothing and its helper adds nothing."""
-    generator = torch.Generator().manual_seed(4)
-    for parameter in network.parameters():
-        parameter.data.copy_(0.1 * torch.randn(parameter.shape, generator=generator))
-    return network.eval().requires_grad_(False)
-
-
-TINY = DenoiserConfig(
-    width=8, layers=4, mix_after=(1, 2), help_after=(1, 2), coarse=(8, 8), blocks=(1, 1), embedding=16
-)
-
-
 def test_network_is_convolutional_in_time_and_exact_about_batches():
-    network = grown(VideoDenoiser(TINY))
+    network = grown(VideoDenoiser(SMALL))
     x = torch.randn((2, 3, 5, 16, 16), generator=torch.Generator().manual_seed(0))
     phase = torch.tensor([0.2, 0.7])
     both = network(x, phase)
@@ -92,7 +80,7 @@ def test_network_is_convolutional_in_time_and_exact_about_batches():
 def test_a_fresh_network_looks_at_single_frames():
     """It begins as the single-frame denoiser its trunk is, and has to learn to use the neighbours."""
     with torch.random.fork_rng():
-        network = VideoDenoiser(TINY).eval()
+        network = VideoDenoiser(SMALL).eval()
     x = torch.randn((1, 3, 3, 16, 16), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         whole = network(x, torch.tensor([0.3]))
@@ -126,10 +114,10 @@ def test_v_is_what_the_estimate_implies(embedded):
 def test_weight_files_describe_themselves_and_are_checked(tmp_path, global_rng_untouched):
     path = tmp_path / "tiny.safetensors"
     with torch.random.fork_rng():
-        network = VideoDenoiser(TINY)
+        network = VideoDenoiser(SMALL)
     save_network(network, path)
     loaded = load_network(path)
-    assert loaded.config == TINY
+    assert loaded.config == SMALL
     assert EmbeddedRefiner(path, device="cpu").requirements.size_multiple == (8, 8)
     broken = tmp_path / "broken.safetensors"
     broken.write_bytes(path.read_bytes()[:200])
@@ -170,13 +158,13 @@ def test_where_there_is_little_noise_neighbours_count_less():
     """At σ = gate half of what the neighbours say counts, next to nothing far below; older weights have no gate."""
     x = torch.randn((1, 3, 3, 16, 16), generator=torch.Generator().manual_seed(0))
     moved = torch.cat([x[:, :, :2], x[:, :, 2:] + 1], dim=2)
-    network = grown(VideoDenoiser(TINY))
+    network = grown(VideoDenoiser(SMALL))
 
     def heard(gate, phase):
-        network.config = replace(TINY, gate=gate)
+        network.config = replace(SMALL, gate=gate)
         return float((network(moved, torch.tensor([phase])) - network(x, torch.tensor([phase])))[:, :, 1].norm())
 
     assert heard(8.0, 0.01) < 0.2 * heard(0.0, 0.01)
     assert heard(8.0, 0.6) > 0.8 * heard(0.0, 0.6) > 0
-    stored = {name: value for name, value in TINY.as_dict().items() if name != "gate"}
+    stored = {name: value for name, value in SMALL.as_dict().items() if name != "gate"}
     assert DenoiserConfig.from_dict(stored).gate == 0

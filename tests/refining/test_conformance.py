@@ -11,6 +11,7 @@ from nc_refiner.adapters.embedded import EmbeddedRefiner
 from nc_refiner.assets import demo_clip
 from nc_refiner.refining import conformance
 from nc_refiner.video import read_clip
+from tests.small_embedded import small_weights
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +184,7 @@ class CannotHold(EmbeddedRefiner):
 
 
 def test_an_adapter_that_cannot_hold_is_refused_and_works_without(frames):
-    made = CannotHold(device="cpu")
+    made = CannotHold(weights=small_weights(), device="cpu")
     assert conformance.check(made, frames, only=["hold", "identity", "masks"]).results == {
         "identity": None,
         "masks": None,
@@ -217,15 +218,16 @@ def test_an_adapter_that_cannot_hold_is_refused_and_works_without(frames):
     ids=lambda value: getattr(value, "__name__", None),
 )
 def test_broken_adapters_fail_readably(broken, check, words, frames):
-    report = conformance.check(broken(device="cpu"), frames, trained=True, lossless=True, only=[check])
+    adapter = broken(weights=None if check == "estimate" else small_weights(), device="cpu")
+    report = conformance.check(adapter, frames, trained=True, lossless=True, only=[check])
     assert list(report.failures) == [check]
     with pytest.raises(conformance.ConformanceError, match=words):
         report.raise_for_failures()
     assert "\n" not in report.failures[check]
 
 
-def test_checks_leave_the_global_random_state_alone(embedded, global_rng_untouched):
-    assert conformance.check(embedded, only=["random state", "layout", "reuse"]).passed
+def test_checks_leave_the_global_random_state_alone(small_embedded, global_rng_untouched):
+    assert conformance.check(small_embedded, only=["random state", "layout", "reuse"]).passed
 
 
 class EndsWithNoise(EmbeddedRefiner):
@@ -249,8 +251,8 @@ class EndsTooEarly(EndsWithNoise):
 
 def test_a_host_may_end_at_its_timestep_0(frames):
     only = ["noise level matches step", "identity"]
-    conformance.check(EndsWithNoise(device="cpu"), frames, only=only).raise_for_failures()
-    report = conformance.check(EndsTooEarly(device="cpu"), frames, only=only)
+    conformance.check(EndsWithNoise(weights=small_weights(), device="cpu"), frames, only=only).raise_for_failures()
+    report = conformance.check(EndsTooEarly(weights=small_weights(), device="cpu"), frames, only=only)
     assert "the timesteps end too early" in report.failures["noise level matches step"]
 
 
@@ -267,7 +269,7 @@ Mute.condition = RefinerAdapter.condition
 
 
 def test_a_prompt_nobody_reads_is_noted(frames):
-    made = Mute(device="cpu")
+    made = Mute(weights=small_weights(), device="cpu")
     made.requirements = Requirements(default_steps=4, default_strength=0.3)
     result = CalibratedRefiner(made)(VideoClip(frames), prompt="a camel", seed=0)
     assert any("prompt ignored" in note for note in result.receipt["degradations"])

@@ -18,6 +18,7 @@ from nc_refiner.adapters.embedded import EmbeddedRefiner
 from nc_refiner.refining.conformance import check
 from nc_refiner.refining.latent_windows import LatentWindows
 from nc_refiner.refining.windows import frame_noise, seams, window_starts, window_weights
+from tests.small_embedded import small_weights
 
 SETTINGS: dict[str, Any] = {"strength": 0.5, "num_inference_steps": 6}
 STEPS = 3
@@ -54,7 +55,7 @@ class HeunRefiner(EmbeddedRefiner):
 
 @pytest.fixture(scope="module")
 def heun() -> HeunRefiner:
-    return HeunRefiner(device="cpu")
+    return HeunRefiner(weights=small_weights(), device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -110,19 +111,19 @@ def test_seams_are_the_frames_that_neighbours_share():
     assert seams([(0, 4)]) == []
 
 
-def test_identical_content_of_overlapping_windows_stays_as_it_is(embedded):
+def test_identical_content_of_overlapping_windows_stays_as_it_is(small_embedded):
     """Where every window says the same of a frame, blending says it too."""
 
     class Still(EmbeddedRefiner):
         def predict_x0(self, x_t, timestep, condition, guidance_scale=None):
             return 0.5 * x_t
 
-    windows = LatentWindows(Still(device="cpu"), 13, 6, 2)
+    windows = LatentWindows(Still(weights=small_weights(), device="cpu"), 13, 6, 2)
     x_t = frame_noise((1, 3, 13, 16, 16), 3, 0)
     assert torch.allclose(windows.predict_x0(x_t, torch.tensor(500), None), 0.5 * x_t, atol=1e-6)
 
 
-@pytest.mark.parametrize("adapter", ["embedded", "heun"])
+@pytest.mark.parametrize("adapter", ["small_embedded", "heun"])
 @pytest.mark.parametrize("reuse", [False, True])
 def test_a_single_window_is_the_adapter_itself_bit_for_bit(request, adapter, reuse, clip):
     adapter = request.getfixturevalue(adapter)
@@ -139,8 +140,8 @@ def test_a_single_window_is_the_adapter_itself_bit_for_bit(request, adapter, reu
     assert torch.equal(*found)
 
 
-def test_a_clip_of_one_window_does_not_know_of_them(embedded, clip):
-    refiner = CalibratedRefiner(embedded, NoiseCalibration(iterations=2))
+def test_a_clip_of_one_window_does_not_know_of_them(small_embedded, clip):
+    refiner = CalibratedRefiner(small_embedded, NoiseCalibration(iterations=2))
     whole = refiner(clip, seed=3, **SETTINGS)
     for settings in ({"window": 13}, {"max_latents_gib": 0.0}, {"window": 20, "overlap": 9}):
         assert torch.equal(refiner(clip, seed=3, **SETTINGS, **settings).clip.frames, whole.clip.frames)
@@ -176,11 +177,11 @@ def by_hand(adapter, clip: VideoClip, seed: int, iterations: int) -> Tensor:
 
 
 @pytest.mark.parametrize("iterations", [0, 2])
-def test_the_whole_clip_is_calibrated_and_every_step_is_blended(embedded, clip, iterations, global_rng_untouched):
+def test_the_whole_clip_is_calibrated_and_every_step_is_blended(small_embedded, clip, iterations, global_rng_untouched):
     config = NoiseCalibration(iterations=iterations, cutoff=1.0, reuse_prediction=False)
-    refiner = CalibratedRefiner(embedded, config)
+    refiner = CalibratedRefiner(small_embedded, config)
     result = refiner(clip, seed=3, **SETTINGS, **WINDOWED)
-    assert torch.allclose(result.clip.frames, by_hand(embedded, clip, 3, iterations), atol=2e-5)
+    assert torch.allclose(result.clip.frames, by_hand(small_embedded, clip, 3, iterations), atol=2e-5)
     assert result.receipt["evaluations"] == {"calibration": 3 * iterations, "denoising": 3 * STEPS}
     assert result.receipt["windows"] == [{"first": first, "frames": 6} for first in PIECES]
     assert result.receipt["seams"] == [[4, 5], [7, 9]]
@@ -188,7 +189,7 @@ def test_the_whole_clip_is_calibrated_and_every_step_is_blended(embedded, clip, 
     assert json.loads(json.dumps(result.receipt)) == result.receipt
 
 
-@pytest.mark.parametrize("adapter", ["embedded", "heun"])
+@pytest.mark.parametrize("adapter", ["small_embedded", "heun"])
 def test_without_a_band_it_is_sdedit_with_the_same_windows_bit_for_bit(request, adapter, clip):
     adapter = request.getfixturevalue(adapter)
     timesteps = adapter.timesteps(6, 0.5)
@@ -215,7 +216,7 @@ def test_a_solver_of_its_own_runs_each_window_and_their_ends_are_blended(heun, c
     assert (result.clip.frames - clip.frames).square().mean() < (plain.clip.frames - clip.frames).square().mean()
 
 
-@pytest.mark.parametrize(("adapter", "per_window"), [("embedded", STEPS - 1), ("heun", 2 * STEPS - 2)])
+@pytest.mark.parametrize(("adapter", "per_window"), [("small_embedded", STEPS - 1), ("heun", 2 * STEPS - 2)])
 def test_reuse_saves_one_evaluation_of_every_window(request, adapter, per_window, clip):
     adapter = request.getfixturevalue(adapter)
     refiner = CalibratedRefiner(adapter, NoiseCalibration(iterations=1))
@@ -225,8 +226,8 @@ def test_reuse_saves_one_evaluation_of_every_window(request, adapter, per_window
     assert len(calls) == refiner.refinement(RefineSettings(**SETTINGS, **WINDOWED)).steps_for(13) == 3 * (1 + STEPS)
 
 
-def test_tolerance_stops_the_whole_clip_at_once(embedded, clip):
-    refiner = CalibratedRefiner(embedded, NoiseCalibration(iterations=3))
+def test_tolerance_stops_the_whole_clip_at_once(small_embedded, clip):
+    refiner = CalibratedRefiner(small_embedded, NoiseCalibration(iterations=3))
     losses = refiner(clip, seed=3, **SETTINGS, **WINDOWED).trace.content_loss
     early = refiner.with_calibration(tolerance=(losses[0] + losses[1]) / 2)(clip, seed=3, **SETTINGS, **WINDOWED)
     assert early.trace.content_loss == losses[:2]
@@ -238,8 +239,8 @@ def streamed(adapter, clip: VideoClip, count: int | None, **settings: Any):
     return torch.cat(list(run.run(iter(clip.frames), count))), run.receipt()
 
 
-def test_what_cannot_be_held_streams_and_the_receipt_says_why(embedded, clip, monkeypatch):
-    latents, receipt = streamed(embedded, clip, 13, **WINDOWED)
+def test_what_cannot_be_held_streams_and_the_receipt_says_why(small_embedded, clip, monkeypatch):
+    latents, receipt = streamed(small_embedded, clip, 13, **WINDOWED)
     assert "blended in latent space" in receipt["degradations"][0]
     size = 13 * clip.frames[0].numel() * 4 / 2**30
     cases = [
@@ -252,8 +253,8 @@ def test_what_cannot_be_held_streams_and_the_receipt_says_why(embedded, clip, mo
     outcomes = []
     for count, settings, needs, reason in cases:
         with monkeypatch.context() as patch:
-            patch.setattr(embedded, "requirements", replace(embedded.requirements, **needs))
-            frames, receipt = streamed(embedded, clip, count, **WINDOWED, **settings)
+            patch.setattr(small_embedded, "requirements", replace(small_embedded.requirements, **needs))
+            frames, receipt = streamed(small_embedded, clip, count, **WINDOWED, **settings)
         assert len(frames) == 13 and not torch.equal(frames, latents)
         notes = [note for note in receipt["degradations"] if "faded in pixels" in note]
         assert len(notes) == 1 and reason in notes[0]
@@ -261,7 +262,7 @@ def test_what_cannot_be_held_streams_and_the_receipt_says_why(embedded, clip, mo
         assert all(len(window["content_loss"]) == 1 for window in receipt["windows"])
         outcomes.append(frames)
     assert all(torch.equal(outcomes[0], frames) for frames in outcomes[1:4])
-    exact, _ = streamed(embedded, clip, 13, **WINDOWED, max_latents_gib=1.01 * size)
+    exact, _ = streamed(small_embedded, clip, 13, **WINDOWED, max_latents_gib=1.01 * size)
     assert torch.equal(exact, latents)
 
 
@@ -277,25 +278,27 @@ def test_frames_are_encoded_and_decoded_a_window_at_a_time(clip):
             self.most = max(self.most, latents.shape[2])
             return super().decode(latents)
 
-    adapter = Watched(device="cpu")
+    adapter = Watched(weights=small_weights(), device="cpu")
     streamed(adapter, clip, 13, **WINDOWED)
     assert adapter.most == 6
 
 
-def test_gradients_and_the_callers_mode_are_left_alone(embedded, clip):
-    run = CalibratedRefiner(embedded, NoiseCalibration(iterations=1)).refinement(RefineSettings(**SETTINGS, **WINDOWED))
+def test_gradients_and_the_callers_mode_are_left_alone(small_embedded, clip):
+    run = CalibratedRefiner(small_embedded, NoiseCalibration(iterations=1)).refinement(
+        RefineSettings(**SETTINGS, **WINDOWED)
+    )
     for block in run.run(iter(clip.frames), 13):
         assert torch.is_grad_enabled() and not block.requires_grad
 
 
-def test_a_wrong_frame_count_changes_nothing_and_a_wrong_declaration_is_named(embedded, clip):
-    frames, receipt = streamed(embedded, clip, 20, **WINDOWED)
-    assert torch.equal(frames, streamed(embedded, clip, 13, **WINDOWED)[0])
+def test_a_wrong_frame_count_changes_nothing_and_a_wrong_declaration_is_named(small_embedded, clip):
+    frames, receipt = streamed(small_embedded, clip, 20, **WINDOWED)
+    assert torch.equal(frames, streamed(small_embedded, clip, 13, **WINDOWED)[0])
     assert [window["first"] for window in receipt["windows"]] == PIECES
     short = VideoClip(clip.frames[:4])
-    frames, receipt = streamed(embedded, short, 13, **WINDOWED)
+    frames, receipt = streamed(small_embedded, short, 13, **WINDOWED)
     assert len(frames) == 4 and "only 4 of 13 frames came" in receipt["degradations"][0]
-    run = CalibratedRefiner(embedded).refinement(RefineSettings(**SETTINGS, **WINDOWED))
+    run = CalibratedRefiner(small_embedded).refinement(RefineSettings(**SETTINGS, **WINDOWED))
     assert list(run.run(iter([]), 13)) == []
 
     class Compressing(EmbeddedRefiner):
@@ -303,13 +306,13 @@ def test_a_wrong_frame_count_changes_nothing_and_a_wrong_declaration_is_named(em
             return super().encode(frames, generator)[:, :, ::2]
 
     with pytest.raises(RuntimeError, match="3 latent frames of 6 frames"):
-        streamed(Compressing(device="cpu"), clip, 13, **WINDOWED)
+        streamed(Compressing(weights=small_weights(), device="cpu"), clip, 13, **WINDOWED)
     with pytest.raises(ValueError, match="max_latents_gib"):
         RefineSettings(max_latents_gib=-1)
 
 
-def test_conformance_of_what_latent_windows_promise(embedded):
-    assert check(embedded, num_inference_steps=4).results["latent windows"] is None
+def test_conformance_of_what_latent_windows_promise(small_embedded):
+    assert check(small_embedded, num_inference_steps=4).results["latent windows"] is None
 
     class Remembering(EmbeddedRefiner):
         """Conditions on the clip it encoded last, as image-to-video models do."""
@@ -321,5 +324,5 @@ def test_conformance_of_what_latent_windows_promise(embedded):
         def predict_x0(self, x_t, timestep, condition, guidance_scale=None):
             return super().predict_x0(x_t, timestep, condition, guidance_scale) + 0.1 * self.last.mean()
 
-    failures = check(Remembering(device="cpu"), num_inference_steps=4).failures
+    failures = check(Remembering(weights=small_weights(), device="cpu"), num_inference_steps=4).failures
     assert "another clip" in failures["latent windows"]

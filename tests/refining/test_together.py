@@ -16,6 +16,7 @@ from nc_refiner.refining.plan import RefinePlan
 from nc_refiner.refining.resize import output_size, resized
 from nc_refiner.refining.run import Refinement
 from nc_refiner.refining.together import refine_together
+from tests.small_embedded import small_weights
 
 SETTINGS = RefineSettings(num_inference_steps=4, strength=0.5, seed=3)
 
@@ -24,7 +25,7 @@ class Watched(EmbeddedRefiner):
     """Counts encoded frames, and how many runs' latents are alive when a run starts to denoise."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(weights=small_weights())
         self.encoded = self.asked = 0
         self.alive: list[int] = []
         self._made: list[Any] = []

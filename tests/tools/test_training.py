@@ -22,6 +22,7 @@ from embedded_training.verdict import counts, one_step_table, rivals, table, tar
 from nc_refiner.adapters.embedded.model import OWN_ERROR, DenoiserConfig, VideoDenoiser
 from nc_refiner.adapters.embedded.weights import save_network
 from nc_refiner.evaluation import psnr, spatial_frequency
+from tests.small_embedded import SMALL
 
 
 @pytest.fixture
@@ -36,10 +37,7 @@ def cache(tmp_path):
     return folder
 
 
-TINY = DenoiserConfig(
-    width=8, layers=4, mix_after=(1, 2), help_after=(1, 2), coarse=(8, 8), blocks=(1, 1), embedding=16
-)
-CONFIG = TrainingConfig(crop=16, frames=4, batch=2, network=TINY, weights=(0.5, 0, 0.5))
+CONFIG = TrainingConfig(crop=16, frames=4, batch=2, network=SMALL, weights=(0.5, 0, 0.5))
 
 
 def trainer(cache, tmp_path, minutes, monkeypatch, run="run", **options):
@@ -98,7 +96,7 @@ def test_a_piece_ends_before_the_budget(cache, tmp_path, monkeypatch):
 
 def test_training_starts_from_shipped_weights(cache, tmp_path, monkeypatch):
     with torch.random.fork_rng():
-        save_network(VideoDenoiser(TINY), tmp_path / "shipped.safetensors")
+        save_network(VideoDenoiser(SMALL), tmp_path / "shipped.safetensors")
         begun = trainer(cache, tmp_path, 0.01, monkeypatch, start=tmp_path / "shipped.safetensors")
         stored = loop.load_network(tmp_path / "shipped.safetensors").state_dict()
         assert all(torch.equal(value, stored[name]) for name, value in begun.network.state_dict().items())
@@ -114,7 +112,7 @@ def test_training_starts_as_ffdnet(cache, tmp_path, monkeypatch):
     """Mixing and helper add nothing at first: the network is FFDNet, run as its authors do."""
     path = ffdnet_file(tmp_path / "ffdnet_color.pth")
     with torch.random.fork_rng():
-        network = load_ffdnet(path, TINY)
+        network = load_ffdnet(path, SMALL)
         begun = trainer(cache, tmp_path, 0.01, monkeypatch, start=path)
     state, sigma = torch.load(path, weights_only=True), 30 / 255
     frame = torch.rand((1, 3, 16, 16), generator=torch.Generator().manual_seed(0))
@@ -152,7 +150,7 @@ def test_some_of_the_noisier_samples_are_shown_softened(cache, tmp_path, monkeyp
 
 def test_the_fastest_mode_is_measured_and_leaves_no_gradient():
     with torch.random.fork_rng():
-        network = VideoDenoiser(TINY)
+        network = VideoDenoiser(SMALL)
     sample = torch.zeros(1, 3, 2, 16, 16)
     assert not fastest(network, sample, "float32", repeats=1).bfloat16
     assert fastest(network, sample, "bfloat16", repeats=1).bfloat16
@@ -207,22 +205,22 @@ def test_an_evaluation_says_what_is_met_and_what_falls_short(embedded, tmp_path)
         "clips": ["clip0", "clip1"], "frames": 4, "height": 64, "strength": 0.5, "steps": 6, "cutoff": 1.0,
         "degradations": rows, "one_step": steps,
     }  # fmt: skip
-    history = {"config": vars(CONFIG) | {"network": TINY.as_dict()}, "history": [], "step": 1}
+    history = {"config": vars(CONFIG) | {"network": SMALL.as_dict()}, "history": [], "step": 1}
     card.write_card(tmp_path / "CARD.md", embedded.network, history, 60.0, evaluation)
     assert "What it is held to" in (tmp_path / "CARD.md").read_text()
 
 
 def test_weights_between_the_start_and_what_was_trained(tmp_path):
-    start = load_ffdnet(ffdnet_file(tmp_path / "ffdnet.pth"), TINY)
+    start = load_ffdnet(ffdnet_file(tmp_path / "ffdnet.pth"), SMALL)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        trained = VideoDenoiser(TINY)
+        trained = VideoDenoiser(SMALL)
     for module in trained.mix.values():
         torch.nn.init.normal_(module.mix.weight, generator=torch.Generator().manual_seed(1))
     x_t, phase = torch.rand(1, 3, 4, 16, 16, generator=torch.Generator().manual_seed(3)), torch.tensor([0.3])
     with torch.no_grad():
         estimates = {
-            (trunk, mixing): blended(start, trained, trunk, mixing, TINY.gate)(x_t, phase)
+            (trunk, mixing): blended(start, trained, trunk, mixing, SMALL.gate)(x_t, phase)
             for trunk, mixing in ((0, 0), (1, 1), (0.5, 1))
         }
         assert torch.equal(estimates[0, 0], start(x_t, phase)) and torch.equal(estimates[1, 1], trained(x_t, phase))

@@ -34,28 +34,28 @@ def clip() -> SweepClip:
     return SweepClip("a", noisy(original, 0.1), original)
 
 
-def alone(embedded, clip, row, reuse):
+def alone(small_embedded, clip, row, reuse):
     settings = {"seed": row["seed"], "strength": STRENGTH, "num_inference_steps": STEPS}
     if row["method"] in ("sdedit", "nc"):
         cutoff = row["cutoff"] if row["method"] == "nc" else 1.0
         calibration = NoiseCalibration(row["iterations"], cutoff, reuse_prediction=reuse)
-        return CalibratedRefiner(embedded, calibration)(VideoClip(clip.frames), **settings)
+        return CalibratedRefiner(small_embedded, calibration)(VideoClip(clip.frames), **settings)
     if row["method"] == "input":
         settings["seed"] = 0
     calibration = NoiseCalibration(row["iterations"] or 0, row["cutoff"] or 1.0, reuse_prediction=reuse)
-    refiner = BaselineRefiner(embedded, row["method"], row["cutoff"] or 0.5, calibration)
+    refiner = BaselineRefiner(small_embedded, row["method"], row["cutoff"] or 0.5, calibration)
     return refiner(VideoClip(clip.frames), **settings)
 
 
 @pytest.mark.parametrize("reuse", [None, False])
-def test_every_row_is_the_arm_run_alone(embedded, clip, reuse, tmp_path, global_rng_untouched):
-    embedded.evaluations = 0
-    rows = run_plan(embedded, [clip], PLAN.model_copy(update={"reuse_prediction": reuse}), tmp_path)
-    together = embedded.evaluations
+def test_every_row_is_the_arm_run_alone(small_embedded, clip, reuse, tmp_path, global_rng_untouched):
+    small_embedded.evaluations = 0
+    rows = run_plan(small_embedded, [clip], PLAN.model_copy(update={"reuse_prediction": reuse}), tmp_path)
+    together = small_embedded.evaluations
     for row in rows:
         if row["method"] == "trace":
             continue
-        result = alone(embedded, clip, row, reuse)
+        result = alone(small_embedded, clip, row, reuse)
         assert row["mse"] == pytest.approx(float(mse(clip.frames, result.clip.frames).mean()), rel=1e-12), row["label"]
         error = float(mse(clip.original, result.clip.frames).mean())
         assert row["psnr_to_original"] == pytest.approx(float(-10 * torch.tensor(error).log10()), abs=1e-4)
@@ -80,19 +80,19 @@ def test_equal_settings_are_one_arm():
     assert arms_of(SweepPlan(iterations=(2,)), (0.4,))[0].method == "sdedit"
 
 
-def test_seeds_differ_and_strengths_too(embedded, clip, tmp_path):
+def test_seeds_differ_and_strengths_too(small_embedded, clip, tmp_path):
     plan = SweepPlan(iterations=(1,), strengths=(0.2, 0.4), seeds=(0, 1), num_inference_steps=STEPS, metrics=("mse",))
-    rows = run_plan(embedded, [clip], plan, tmp_path)
+    rows = run_plan(small_embedded, [clip], plan, tmp_path)
     assert len({row["mse"] for row in rows}) == len(rows) == 8
 
 
-def test_psnr_to_the_original_is_of_the_mean_error(embedded, clip):
-    ((_, row),) = Bench(embedded, clip, SweepPlan(metrics=("mse",))).rows([Arm("input")])
+def test_psnr_to_the_original_is_of_the_mean_error(small_embedded, clip):
+    ((_, row),) = Bench(small_embedded, clip, SweepPlan(metrics=("mse",))).rows([Arm("input")])
     assert row["mse"] == 0
     assert row["psnr_to_original"] == pytest.approx(float(psnr(clip.original, clip.frames).mean()), abs=0.05)
 
 
-def test_longer_than_a_window_is_refused(embedded):
+def test_longer_than_a_window_is_refused(small_embedded):
     long = SweepClip("long", torch.zeros(33, 3, 16, 16))
     with pytest.raises(ValueError, match=r"long has 33 frames.*at most 32"):
-        Bench(embedded, long, SweepPlan())
+        Bench(small_embedded, long, SweepPlan())
