@@ -34,7 +34,7 @@ def sweep(
     """
     from ..experiment.offline.restoring import Restorers
     from ..experiment.offline.results import CELLS
-    from ..experiment.offline.run import cells_in, keeper
+    from ..experiment.offline.sweeping import cells_in, keeper
     from ..sweeps import load_clips, load_config, run_plan
 
     chosen = load_config(config)
@@ -105,7 +105,7 @@ def _needed_packages() -> None:
 
 
 def _check_lengths(adapters: list[RefinerAdapter], clips: Any, chosen: SweepConfig) -> None:
-    from ..experiment.offline.run import strengths_of
+    from ..experiment.offline.sweeping import strengths_of
     from ..sweeps import Bench
 
     for adapter in adapters:
