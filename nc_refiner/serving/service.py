@@ -9,7 +9,8 @@ from typing import Any
 from ..cascade.stages.ab import ABOptions
 from ..experiment.live.assignment import Split
 from ..experiment.live.budgets import Guardrails
-from ..experiment.live.routing import Router, RouterOptions
+from ..experiment.live.options import RouterOptions
+from ..experiment.live.routing import Router
 from ..experiment.live.telemetry import Telemetry
 from ..experiment.store import Store
 from ..experiment.store.recorder import Recorder

@@ -18,7 +18,8 @@ from ..store.database import Store
 from ..store.events import Assignment
 from ..store.recorder import Recorder
 from .assignment import Split
-from .routing import Described, Router, RouterOptions
+from .options import RouterOptions
+from .routing import Described, Router
 
 __all__ = ["ABPipeline", "ABRefiner"]
 

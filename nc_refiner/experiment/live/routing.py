@@ -5,11 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -18,59 +16,18 @@ from ..store.recorder import Recorder
 from ..store.records import Failure, Outcome, SwitchRecord, new_id
 from .assignment import Split
 from .attempts import Attempts, CallersOwn, failure_kind, failure_message, share_a_model
-from .budgets import Guardrails
+from .options import Assigner, RouterOptions
 from .request import Arguments, Request
+from .shielded import Shielded
 from .switch import EVERYTHING, Switch
-from .telemetry import NoTelemetry, Telemetry
+from .telemetry import NoTelemetry
 from .threads import Worker
 
-__all__ = ["Assigner", "Router", "RouterOptions"]
+__all__ = ["Router"]
 
 log = logging.getLogger(__name__)
 
 Described = tuple[tuple[float, ...], Mapping[str, Any] | None]
-
-
-class Assigner(Protocol):
-    """Anything that gives units their arms: a `Split`, a `FlagAssigner`, a team's own."""
-
-    def assign(self, unit: str) -> Assignment:
-        """The arm of `unit`."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RouterOptions:
-    """How a router goes about it.
-
-    Attributes:
-        assigner: decides instead of the hash, for example a `FlagAssigner`.
-        mode: `live`, or `shadow`: everyone is given the control, and the arms run afterwards for the record alone.
-        guardrails: `Guardrails` of every arm but the control; or by arm.
-        evaluate: measures an output off the request path: `evaluate(arguments, output)` gives metric → number, where
-            `arguments` are the call's positional ones.
-        switch_file: while this file exists the arms named in it are off, all if it is empty.
-        poll_seconds: how often that file and the store are looked at.
-        telemetry: see `Observability`.
-        queue: shadow runs and evaluations that may wait, each holding its clip, ≥ 1.
-        takes_on_step: whether every arm takes `on_step=`, called after each step.
-
-    Raises:
-        ValueError: a mode that is none.
-    """
-
-    assigner: Assigner | None = None
-    mode: str = "live"
-    guardrails: Guardrails | Mapping[str, Guardrails] | None = None
-    evaluate: Callable[[tuple[Any, ...], Any], Mapping[str, float]] | None = None
-    switch_file: str | os.PathLike[str] | None = None
-    poll_seconds: float = 1.0
-    telemetry: Telemetry | None = None
-    queue: int = 8
-    takes_on_step: bool = False
-
-    def __post_init__(self) -> None:
-        if self.mode not in ("live", "shadow"):
-            raise ValueError(f"mode is {self.mode!r}; it is live or shadow")
 
 
 class Router:
@@ -116,16 +73,16 @@ class Router:
         self._assigner: Assigner = options.assigner or split
         self._attempts = Attempts(self.arms, self.control, options.guardrails, options.takes_on_step)
         self._recorder, self._evaluate, self._describe = recorder, options.evaluate, describe
-        self._telemetry: Telemetry = options.telemetry or NoTelemetry()
+        self._telemetry = Shielded(options.telemetry or NoTelemetry())
         file = None if options.switch_file is None else Path(options.switch_file)
         self.switch = Switch(file, None if recorder is None else self._stored, options.poll_seconds, self._switched)
         self._queue, self._pid = options.queue, os.getpid()
         self._worker = Worker("nc-refiner-shadow", options.queue)
         self.evaluations_dropped = 0
         if recorder is not None:
-            self._quietly(self._telemetry.recorder, self.experiment, recorder)
+            self._telemetry.recorder(self.experiment, recorder)
         for name in (EVERYTHING, *arms):
-            self._quietly(self._telemetry.switch, self.experiment, name, True)
+            self._telemetry.switch(self.experiment, name, True)
         self.switch.start()
 
     # Switching
@@ -155,7 +112,7 @@ class Router:
         if state.on:
             for name in [state.arm] if state.arm else self._others:
                 self._attempts.reset(name)
-        self._quietly(self._telemetry.switch, self.experiment, state.arm, state.on)
+        self._telemetry.switch(self.experiment, state.arm, state.on)
 
     def _count(self, name: str, failed: bool) -> None:
         reason = self._attempts.count(name, failed)
@@ -207,10 +164,9 @@ class Router:
         output: Any = None
         answered = False
         try:
-            with self._span("request", arm=given.arm, reason=given.reason) as span:
+            with self._telemetry.span("request", self.experiment, arm=given.arm, reason=given.reason) as span:
                 output = self._answer(request, args, kwargs, arguments)
-                if span is not None:
-                    self._quietly(span.set_attribute, "nc_refiner.ab.served", request.served)
+                span.set_attribute("nc_refiner.ab.served", request.served)
             answered = True
         finally:
             self._finish(request, output, time.perf_counter() - started, answered, args, arguments)
@@ -223,7 +179,7 @@ class Router:
         if arm != self.control and not request.off and arguments is not None:
             fresh = arguments.fresh()
             try:
-                with self._span("arm", arm=arm):
+                with self._telemetry.span("arm", self.experiment, arm=arm):
                     output = self._attempts.call(arm, fresh.args, fresh.kwargs)
             except CallersOwn as own:
                 raise own.error from None
@@ -264,7 +220,7 @@ class Router:
             measured = paired or (request.counts and self.mode == "live")
             if self._evaluate is not None and answered and measured and request.served == request.given.arm:
                 accepted = self._worker.submit(lambda: self._measure(request, request.given.arm, args, output, paired))
-                self._quietly(self._telemetry.evaluation, self.experiment, request.given.arm, accepted)
+                self._telemetry.evaluation(self.experiment, request.given.arm, accepted)
                 self._dropped_evaluations(0 if accepted else 1)
         except Exception:  # the answer is ready: nothing about its record may take it away
             log.exception("%s: a request could not be recorded", self.experiment)
@@ -308,12 +264,12 @@ class Router:
             with (
                 torch.inference_mode(request.inference),
                 torch.set_grad_enabled(request.grad),
-                self._span("shadow", arm=name),
+                self._telemetry.span("shadow", self.experiment, arm=name),
             ):
                 output = self._attempts.call(name, fresh.args, kwargs, here=True)
         except BaseException as error:
             failure = Failure(name, failure_kind(error), failure_message(error))
-            self._quietly(self._telemetry.failure, self.experiment, name, failure.kind)
+            self._telemetry.failure(self.experiment, name, failure.kind)
         seconds = time.perf_counter() - started
         self._count(name, failure is not None)
         if self._recorder is not None:
@@ -337,36 +293,6 @@ class Router:
         return bool(record.rows()) and self._recorder.put(record)
 
     # Around
-
-    @contextmanager
-    def _span(self, name: str, **attributes: Any) -> Iterator[Any]:
-        """A span of the telemetry whose own failures stay inside."""
-        if isinstance(self._telemetry, NoTelemetry):
-            yield None
-            return
-        try:
-            manager = self._telemetry.span(name, experiment=self.experiment, **attributes)
-            span = manager.__enter__()
-        except Exception:
-            log.exception("a span could not be opened")
-            yield None
-            return
-        try:
-            yield span
-        except BaseException as error:
-            try:
-                manager.__exit__(type(error), error, error.__traceback__)
-            except BaseException as again:
-                if again is not error:
-                    log.exception("a span could not be closed")
-            raise
-        self._quietly(manager.__exit__, None, None, None)
-
-    def _quietly(self, function: Callable[..., Any], *values: Any) -> None:
-        try:
-            function(*values)
-        except Exception:
-            log.exception("telemetry failed")
 
     def _after_fork(self) -> None:
         self._pid = os.getpid()

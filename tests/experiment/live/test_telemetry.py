@@ -9,6 +9,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from prometheus_client import CollectorRegistry, generate_latest
 
 from nc_refiner.experiment import ABRefiner, Guardrails, Observability
+from nc_refiner.experiment.store import open_store
 
 from ..conftest import Cheap
 
@@ -48,7 +49,7 @@ def test_metrics_and_spans(clip, tmp_path):
 
 
 @pytest.mark.parametrize("when", ["creating", "entering", "leaving"])
-def test_a_broken_monitor_harms_no_request(clip, when):
+def test_a_broken_monitor_harms_no_request_and_no_record(clip, when, tmp_path):
     class Manager:
         def __enter__(self):
             if when == "entering":
@@ -70,8 +71,9 @@ def test_a_broken_monitor_harms_no_request(clip, when):
             return fail
 
     broken_arm = Cheap(fails=lambda call: True)
-    ab = ABRefiner({"control": Cheap(), "nc": broken_arm}, "e", ALL_NC, telemetry=Broken())
-    assert ab(clip).receipt["loss"] == 0.5
+    with ABRefiner({"control": Cheap(), "nc": broken_arm}, "e", ALL_NC, tmp_path / "ab.db", telemetry=Broken()) as ab:
+        assert ab(clip).receipt["loss"] == 0.5
+    assert {"error", "seconds"} <= {found.metric for found in open_store(tmp_path / "ab.db").observations("e")}
 
     with pytest.raises(RuntimeError, match="out of luck"):
         ABRefiner({"control": broken_arm, "nc": broken_arm.__call__}, "e", ALL_NC, telemetry=Broken())(clip)
