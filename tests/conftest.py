@@ -12,6 +12,7 @@ import torch
 from hypothesis import settings
 
 from nc_refiner.adapters.embedded import EmbeddedRefiner
+from nc_refiner.adapters.embedded.weights import DEFAULT_WEIGHTS
 from tests.small_embedded import small_weights
 
 torch.set_num_threads(1)
@@ -32,13 +33,21 @@ def clips() -> Path:
 @pytest.fixture(scope="session")
 def embedded() -> EmbeddedRefiner:
     """The shipped, trained refiner on the CPU."""
-    return EmbeddedRefiner(device="cpu")
+    return EmbeddedRefiner(weights=DEFAULT_WEIGHTS, device="cpu")
 
 
 @pytest.fixture(scope="session")
 def small_embedded() -> EmbeddedRefiner:
     """The same adapter around a small network, for tests of what surrounds it."""
     return EmbeddedRefiner(weights=small_weights(), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def small_model() -> Iterator[None]:
+    """For a module: wherever this process builds the embedded refiner by name, it is the small one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nc_refiner.adapters.embedded.adapter.DEFAULT_WEIGHTS", small_weights())
+        yield
 
 
 @pytest.fixture

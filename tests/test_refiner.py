@@ -29,8 +29,8 @@ def clip() -> VideoClip:
 
 
 @pytest.fixture(scope="module")
-def refiner(embedded) -> CalibratedRefiner:
-    return CalibratedRefiner(embedded)
+def refiner(small_embedded) -> CalibratedRefiner:
+    return CalibratedRefiner(small_embedded)
 
 
 def sdedit(adapter, clip, seed):

@@ -12,6 +12,8 @@ from nc_refiner.experiment.store import open_store
 
 from .conftest import SMALL, clips, config, folders, run
 
+pytestmark = pytest.mark.usefixtures("small_model")
+
 ROOT = Path(__file__).resolve().parents[2]
 ARMS = {
     "control": "{type: sdedit, num_inference_steps: 4, strength: 0.5}",

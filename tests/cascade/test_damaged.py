@@ -15,6 +15,8 @@ from nc_refiner.files import FileError, clear_parts, exclusive, read_text
 
 from .conftest import KINDS, clips, folders, run
 
+pytestmark = pytest.mark.usefixtures("small_model")
+
 ONE = """version: 1
 prompt: clouds
 seed: 5

@@ -14,6 +14,8 @@ from ..cli.conftest import Call, call  # noqa: F401
 from ..video.conftest import moving
 from .conftest import clips, folders
 
+pytestmark = pytest.mark.usefixtures("small_model")
+
 ROWS = [
     {"id": "Shot_7", "prompt": "a camel", "seed": 3, "film": "desert"},
     {"id": "À la plage/2", "prompt": "clouds", "seed": 9, "film": "sky"},

@@ -20,6 +20,8 @@ from nc_refiner.video import read_clip
 from ..cli.conftest import Call, call  # noqa: F401
 from .conftest import KINDS, clips, config, folders, record, run
 
+pytestmark = pytest.mark.usefixtures("small_model")
+
 
 @pytest.fixture
 def stages(monkeypatch):
@@ -51,14 +53,14 @@ def test_a_run_leaves_the_global_random_state(small, tmp_path, global_rng_untouc
     assert folders(tmp_path / "out")
 
 
-def test_the_refiner_stage_is_the_refiner(small, tmp_path, embedded):
+def test_the_refiner_stage_is_the_refiner(small, tmp_path, small_embedded):
     (outcome,) = run(small, tmp_path / "out", "prompt=one").items
     before = read_exact(outcome.folder / "interpolation.frames.mkv", record(outcome.folder, "interpolation")["clip"])
     after = read_exact(outcome.folder / "refiner.frames.mkv", record(outcome.folder, "refiner")["clip"])
     refiner = CalibratedRefiner.from_config(small)
     assert refiner.calibration.iterations == 1 and refiner.defaults["strength"] == 0.5
     assert torch.equal(after.frames, rounded(refiner(before, seed=5).clip).frames)
-    plain = CalibratedRefiner(embedded).with_calibration(iterations=0)
+    plain = CalibratedRefiner(small_embedded).with_calibration(iterations=0)
     settings = {"strength": 0.5, "num_inference_steps": 4}
     assert RefineSettings(**settings).strength == 0.5
     (control,) = run(small, tmp_path / "control", "prompt=one", "refiner.iterations=0").items

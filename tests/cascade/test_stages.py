@@ -20,6 +20,8 @@ from nc_refiner.video import FrameWriter, read_clip
 
 from ..video.conftest import moving, psnr
 
+pytestmark = pytest.mark.usefixtures("small_model")
+
 
 def request_for(
     tmp_path: Path, clip: VideoClip | None = None, prompt: str | None = "a camel", seed: int = 3

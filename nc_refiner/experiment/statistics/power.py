@@ -97,10 +97,20 @@ def plan(
 
 
 def _fixed_horizon_power(size: float, count: int, alpha: float, paired: bool) -> float:
-    tests = load("statsmodels.stats.power")
+    tests, stats = load("statsmodels.stats.power"), load("scipy.stats")
     if paired:
-        return float(tests.TTestPower().power(size, count, alpha))
-    return float(tests.TTestIndPower().power(size, count, alpha, ratio=1.0))
+        found, freedom = float(tests.TTestPower().power(size, count, alpha)), count - 1
+    else:
+        found, freedom = float(tests.TTestIndPower().power(size, count, alpha, ratio=1.0)), 2 * count - 2
+    if math.isnan(found):
+        # statsmodels adds the wrong side's probability, which has no number where it is next to nothing.
+        found = float(stats.nct.sf(stats.t.isf(alpha / 2, freedom), freedom, size * _root(count, paired)))
+    return found
+
+
+def _root(count: int, paired: bool) -> float:
+    """How many times larger the mean's effect is in standard errors than in standard deviations."""
+    return math.sqrt(count if paired else count / 2)
 
 
 def _sequential_power(size: float, count: int, alpha: float, paired: bool) -> float:
@@ -111,7 +121,7 @@ def _sequential_power(size: float, count: int, alpha: float, paired: bool) -> fl
     needed = radius_at(total, freedom, alpha, planned=max(2, total))
     if not math.isfinite(needed):
         return 0.0
-    shift = size * math.sqrt(count if paired else count / 2)
+    shift = size * _root(count, paired)
     # Of normal values the mean in standard errors is noncentral t; its wrong side has next to no probability.
     return float(load("scipy.stats").nct.sf(needed, freedom, shift))
 

@@ -43,7 +43,7 @@ def test_a_made_up_field_appears_without_another_line() -> None:
     assert json.loads(found.stdout) == [0.75, {"sharpness": 0.25}, True]
 
 
-def test_an_arm_that_runs_alone_gives_the_numbers_of_the_shared_one(embedded, tmp_path: Path) -> None:
+def test_an_arm_that_runs_alone_gives_the_numbers_of_the_shared_one(small_embedded, tmp_path: Path) -> None:
     clips = [SweepClip("a", noisy(textured(2, 16, 24), 0.1, 1), textured(2, 16, 24))]
     given = {
         "iterations": (0, 2),
@@ -54,8 +54,8 @@ def test_an_arm_that_runs_alone_gives_the_numbers_of_the_shared_one(embedded, tm
         "match_iterations": 2,
         "metrics": ("mse", "ssim"),
     }
-    together = run_plan(embedded, clips, SweepPlan(**given), tmp_path / "a")
-    alone = run_plan(embedded, clips, SweepPlan(**given, overlap=2), tmp_path / "b")
+    together = run_plan(small_embedded, clips, SweepPlan(**given), tmp_path / "a")
+    alone = run_plan(small_embedded, clips, SweepPlan(**given, overlap=2), tmp_path / "b")
     assert [row["label"] for row in together] == [row["label"] for row in alone]
     for one, two in zip(together, alone, strict=True):
         for name in ("mse", "ssim", "psnr_to_original"):
@@ -64,7 +64,7 @@ def test_an_arm_that_runs_alone_gives_the_numbers_of_the_shared_one(embedded, tm
     assert [row.get("evaluations") for row in together[:3]] == [row.get("evaluations") for row in alone[:3]]
     plain = {**given, "baselines": (), "reuse_prediction": False}
     shared, single = (
-        run_plan(embedded, clips, SweepPlan(**plain, **more), tmp_path / "c") for more in ({}, {"overlap": 2})
+        run_plan(small_embedded, clips, SweepPlan(**plain, **more), tmp_path / "c") for more in ({}, {"overlap": 2})
     )
     for rows in (shared, single):
         calibrated = next(row for row in rows if row["method"] == "nc")

@@ -22,6 +22,8 @@ from nc_refiner.experiment.offline.results import Results, read_results
 
 from ...cli.conftest import PROGRAM, Call, call, contents  # noqa: F401
 
+pytestmark = pytest.mark.usefixtures("small_model")
+
 CONFIGS = Path(__file__).resolve().parents[3] / "configs"
 ARMS = {"sdedit": "sdedit", "nc": {"refiner": "nc", "iterations": 2}}
 
@@ -118,7 +120,9 @@ def test_run_analyze_report_plan(call: Call, tmp_path: Path, global_rng_untouche
     assert "default-src 'none'" in text and '<script type="text/plain" id="video-0">' in text
     assert not re.search(r"(src|href)=\"(?!data:)", text)
     assert found["conclusions"][0]["headline"] in text
-    plan = json.loads(call("ab", "plan", "--pilot", out, "--effect", "0.0001", "--json").out)
+    outcome = call("ab", "plan", "--pilot", out, "--effect", "0.0001", "--json")
+    assert outcome.code == 0, outcome.err
+    plan = json.loads(outcome.out)
     assert plan["cautious"]["units"] >= plan["units"] >= 8, "what the analysis decides with"
 
 

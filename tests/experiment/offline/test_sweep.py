@@ -34,13 +34,13 @@ def clips():
 
 
 @pytest.fixture(scope="module")
-def whole(embedded, clips, tmp_path_factory):
+def whole(small_embedded, clips, tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
-    return run_plan(embedded, clips, PLAN, folder)
+    return run_plan(small_embedded, clips, PLAN, folder)
 
 
 @pytest.mark.parametrize("after", (1, 4, 7, 11))
-def test_stopped_after_any_cell_it_gives_the_same_table(embedded, clips, whole, tmp_path, after):
+def test_stopped_after_any_cell_it_gives_the_same_table(small_embedded, clips, whole, tmp_path, after):
     seen = []
 
     def stop(clip):
@@ -49,38 +49,38 @@ def test_stopped_after_any_cell_it_gives_the_same_table(embedded, clips, whole, 
             raise Stopped
 
     with pytest.raises(Stopped):
-        run_plan(embedded, clips, PLAN, tmp_path, stop)
+        run_plan(small_embedded, clips, PLAN, tmp_path, stop)
     assert len(list(tmp_path.glob("*.json"))) == after
     # What a killed process can leave behind besides: half a temporary, or a file that the disk lost.
     (tmp_path / ".half.json.part").write_text("{")
     next(iter(tmp_path.glob("*.json"))).write_text("")
-    assert run_plan(embedded, clips, PLAN, tmp_path) == whole
+    assert run_plan(small_embedded, clips, PLAN, tmp_path) == whole
 
 
-def test_cells_without_reuse_are_never_taken_for_cells_with_it(embedded, clips, whole, tmp_path):
+def test_cells_without_reuse_are_never_taken_for_cells_with_it(small_embedded, clips, whole, tmp_path):
     plain = PLAN.model_copy(update={"reuse_prediction": False})
-    first = run_plan(embedded, clips, plain, tmp_path)
-    assert run_plan(embedded, clips, PLAN, tmp_path) == whole
-    before = embedded.evaluations
-    assert run_plan(embedded, clips, plain, tmp_path) == first and embedded.evaluations == before
+    first = run_plan(small_embedded, clips, plain, tmp_path)
+    assert run_plan(small_embedded, clips, PLAN, tmp_path) == whole
+    before = small_embedded.evaluations
+    assert run_plan(small_embedded, clips, plain, tmp_path) == first and small_embedded.evaluations == before
     for one, two in zip(first, whole, strict=True):
         assert (one == two) == (one["method"] not in ("nc", "matched_sdedit")), one["label"]
 
 
-def test_what_is_stored_is_not_computed_again(embedded, clips, whole, tmp_path):
-    run_plan(embedded, clips, PLAN, tmp_path)
-    before = embedded.evaluations
-    assert run_plan(embedded, clips, PLAN, tmp_path) == whole
-    assert embedded.evaluations == before
+def test_what_is_stored_is_not_computed_again(small_embedded, clips, whole, tmp_path):
+    run_plan(small_embedded, clips, PLAN, tmp_path)
+    before = small_embedded.evaluations
+    assert run_plan(small_embedded, clips, PLAN, tmp_path) == whole
+    assert small_embedded.evaluations == before
     grown = PLAN.model_copy(update={"iterations": (0, 1, 2, 3)})
-    assert [row for row in run_plan(embedded, clips, grown, tmp_path) if row["iterations"] != 3] == whole
+    assert [row for row in run_plan(small_embedded, clips, grown, tmp_path) if row["iterations"] != 3] == whole
     # Per clip: three predictions of the calibration again, and one denoising that has its first.
-    assert embedded.evaluations == before + 2 * (4 + 2)
+    assert small_embedded.evaluations == before + 2 * (4 + 2)
 
 
-def test_a_cell_belongs_to_everything_that_decides_it(embedded, clips, tmp_path):
+def test_a_cell_belongs_to_everything_that_decides_it(small_embedded, clips, tmp_path):
     plan = SweepPlan(iterations=(0,), strengths=(0.4,), num_inference_steps=8, metrics=("mse",))
-    run_plan(embedded, clips[:1], plan, tmp_path)
+    run_plan(small_embedded, clips[:1], plan, tmp_path)
     changes = (
         {"seeds": (1,)},
         {"strengths": (0.3,)},
@@ -88,9 +88,9 @@ def test_a_cell_belongs_to_everything_that_decides_it(embedded, clips, tmp_path)
         {"metrics": ("mse", "ssim")},
     )
     for number, change in enumerate(changes):
-        run_plan(embedded, clips[:1], plan.model_copy(update=change), tmp_path)
+        run_plan(small_embedded, clips[:1], plan.model_copy(update=change), tmp_path)
         assert len(list(tmp_path.glob("*.json"))) == number + 2
-    run_plan(embedded, [SweepClip("a", clips[0].frames)], plan, tmp_path)
+    run_plan(small_embedded, [SweepClip("a", clips[0].frames)], plan, tmp_path)
     assert len(list(tmp_path.glob("*.json"))) == len(changes) + 2
 
 

@@ -31,7 +31,7 @@ def ran(*arguments: object) -> None:
 
 
 @pytest.fixture(scope="module")
-def experiment_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def experiment_folder(tmp_path_factory: pytest.TempPathFactory, small_model: None) -> Path:
     """`ab run` of three arms on nine clips."""
     folder = tmp_path_factory.mktemp("ab")
     config = {
@@ -54,7 +54,7 @@ def experiment_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def sweep_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def sweep_folder(tmp_path_factory: pytest.TempPathFactory, small_model: None) -> Path:
     """`sweep` of N × ν × strength on two clips."""
     folder = tmp_path_factory.mktemp("sweep")
     footage(folder, 4)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -126,6 +126,18 @@ def test_the_plan_agrees_with_the_textbook_and_with_itself() -> None:
     assert plan(100.0, 1.0, sequential=True, paired=False).units == 30, "live intervals say nothing before"
     with pytest.raises(ValueError, match="other than 0"):
         plan(0.0, 1.0)
+
+
+@given(st.floats(0.01, 50), st.integers(8, 2000), st.booleans(), st.sampled_from([0.05, 0.01, 1e-4]))
+@example(2.0, 30, True, 0.05)
+@example(0.5, 1000, False, 0.05)
+def test_the_power_is_that_of_the_definition(size, count, paired, alpha):
+    """P(|T| > c), T = (Z + δ)/√(V/ν): the normal's two tails, averaged over V's quantiles."""
+    freedom = count - 1 if paired else 2 * count - 2
+    critical, shift = stats.t.isf(alpha / 2, freedom), size * math.sqrt(count if paired else count / 2)
+    spread = critical * np.sqrt(stats.chi2.ppf((np.arange(4001) + 0.5) / 4001, freedom) / freedom)
+    expected = float((stats.norm.sf(spread - shift) + stats.norm.cdf(-spread - shift)).mean())
+    assert plan(size, 1.0, units=count, alpha=alpha, paired=paired).power == pytest.approx(expected, abs=1e-3)
 
 
 def test_holm_is_that_of_statsmodels() -> None:

@@ -13,6 +13,8 @@ from nc_refiner.experiment.offline.config import ExperimentConfig
 from nc_refiner.experiment.offline.run import OfflineRun
 from nc_refiner.experiment.study.clips import read_material
 
+pytestmark = pytest.mark.usefixtures("small_model")
+
 
 def test_a_plain_folder(folder):
     material = read_material(folder)
