@@ -17,6 +17,7 @@ from nc_refiner.calibration import NoiseCalibration, content_loss
 from nc_refiner.evaluation.measure import measure_frames
 from nc_refiner.experiment.offline.results import CellStore, cell_key
 from nc_refiner.refining.fidelity import Fidelity
+from nc_refiner.refining.keeping.tuning import built_in, read_tuning
 from nc_refiner.refining.run import Refinement
 from nc_refiner.refining.settings import RefineSettings
 from nc_refiner.sweeps import SweepClip
@@ -106,8 +107,14 @@ def rows_of_targets(
     adapter: RefinerAdapter, clips: Sequence[SweepClip], targets: Sequence[float], tuning: Path | None, cells: CellStore
 ) -> Iterator[Row]:
     """For each clip and SSIM: what `keep` gave, and SDEdit at the strength nearest to the SSIM that was reached."""
-    name = None if tuning is None else tuning.read_text(encoding="utf-8")
-    facts = {"question": "keep", "adapter": adapter.describe() | {"name": adapter.name}, "tuning": name, "reuses": True}
+    tuned = built_in() if tuning is None else read_tuning(tuning)
+    facts = {
+        "question": "keep",
+        "adapter": adapter.describe() | {"name": adapter.name},
+        "tuning": asdict(tuned),
+        "named": tuning is not None,
+        "reuses": True,
+    }
     for whole in clips:
         # Two frames tell SSIM as well as more.
         clip = SweepClip(whole.name, whole.frames[:2], None if whole.original is None else whole.original[:2])
