@@ -193,8 +193,9 @@ def test_the_demo(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert all(report[name]["psnr_to_original"] > 15 for name in ("reference", "sdedit", "calibrated"))
     assert len(list((tmp_path / "nc_refiner_demo").iterdir())) == 6
     assert call("refine", "--demo", *small).code == 0
-    outcome = call("refine", "--demo", "own.mp4", *small)
+    outcome = call("refine", "--demo", "own.mp4", "--height", 32, *FAST)
     assert outcome.code == 0 and "detail of the undegraded original" in outcome.out
+    assert outcome.out.startswith("12 frames of ") and probe(tmp_path / "own.mp4").frames == 12
     assert (tmp_path / "own.compare.mp4").is_file()
     for clash in (("--demo", "a.mp4", "b.mp4"), ("--demo", "--original", "a.mp4")):
         assert "--demo brings its own" in call("refine", *clash).line
