@@ -3,9 +3,8 @@
 from .experiment.offline.arms import Arm
 from .experiment.offline.clips import InputClip as SweepClip
 from .experiment.offline.clips import load_clips
-from .experiment.offline.config import SweepConfig, SweepPlan
-from .experiment.offline.config import load_sweep as load_config
 from .experiment.offline.shared_latents import Bench
+from .experiment.offline.sweep_config import SweepConfig, SweepPlan, load_config
 from .experiment.offline.sweeping import run_plan
 from .experiment.statistics.fixed_horizon import Estimate, mean_interval, paired_difference
 

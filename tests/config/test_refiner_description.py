@@ -26,13 +26,14 @@ from pathlib import Path
 from nc_refiner.cascade.config import load_config as cascade
 from nc_refiner.cascade.schema import json_schema
 from nc_refiner.cli.main import main
-from nc_refiner.experiment.offline.config import load_config as experiment, load_sweep
+from nc_refiner.experiment.offline.config import load_config as experiment
+from nc_refiner.experiment.offline.sweep_config import load_config as sweep
 
 folder = Path(sys.argv[1])
 found = {"schema": "made_up" in json_schema()["$defs"]["NCOptions"]["properties"]}
 found["cascade"] = cascade(folder / "cascade.yaml").refiner.made_up
 found["experiment"] = experiment(folder / "experiment.yaml").arms["nc"].made_up
-found["sweep"] = load_sweep(folder / "sweep.yaml").made_up
+found["sweep"] = sweep(folder / "sweep.yaml").made_up
 print(json.dumps(found))
 main(["refine", "--help"])
 """

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from .config import PlanBase
+from .sweep_config import PlanBase
 
 __all__ = ["Arm", "arms_of"]
 

@@ -1,25 +1,22 @@
-"""The YAML files of an offline experiment (`ab run`) and of a sweep, checked key by key."""
+"""The YAML file of an offline experiment (`ab run`), checked key by key."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model, field_validator, model_validator
+from pydantic import BeforeValidator, Field, create_model, model_validator
 
 from ...adapters.registry import available
-from ...baselines import BASELINES
-from ...baselines.restorer_names import restorers as known_restorers
 from ...calibration import NoiseCalibration
 from ...config.document import read_document
 from ...config.problems import validated
 from ...config.refiner import RefinerDescription, SDEditDescription, calibration_fields, changes
-from ...evaluation.catalogue import DEFAULT, FIDELITY, METRICS, TO_ORIGINAL, chosen, metric_named
-from ...naming import did_you_mean
+from ...evaluation.catalogue import FIDELITY, METRICS, TO_ORIGINAL, metric_named
 from ...refining.settings import RefineSettings
 from ..statistics.non_inferiority import parse_limit
+from .restorer_choice import NAME, Restoring, Strict, known
 
 __all__ = [
     "ArmBase",
@@ -27,14 +24,9 @@ __all__ = [
     "ClipConfig",
     "ExperimentConfig",
     "Pieces",
-    "PlanBase",
-    "SweepConfig",
-    "SweepPlan",
     "load_config",
-    "load_sweep",
 ]
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 MEASURED = (*FIDELITY, "spatial_frequency", "content_loss", "seconds", "evaluations")
 """Measured where the file names nothing: they need neither further packages nor weights."""
 MEASURABLE = tuple(dict.fromkeys((*MEASURED, *METRICS)))
@@ -45,37 +37,7 @@ SETTINGS = ("prompt", "negative_prompt", *changes(SDEditDescription, "backbone")
 CALIBRATION = tuple(name for name in RefinerDescription.model_fields if name not in SDEditDescription.model_fields)
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class RestorerChoice(_Strict):
-    """A registered restorer and its options; `label` is what tables call it, where one name stands twice."""
-
-    name: str
-    options: dict[str, Any] = Field(default_factory=dict)
-    label: Annotated[str | None, Field(pattern=f"^{NAME.pattern}$")] = None
-
-    @field_validator("name")
-    @classmethod
-    def _known_name(cls, name: str) -> str:
-        _known("restorer", name, known_restorers())
-        return name
-
-    @property
-    def method(self) -> str:
-        """What its arm is called."""
-        return self.label or self.name
-
-
-def _restorer(value: Any) -> Any:
-    return {"name": value} if isinstance(value, str) else value
-
-
-Restoring = Annotated[RestorerChoice, BeforeValidator(_restorer)]
-
-
-class ArmBase(_Strict):
+class ArmBase(Strict):
     """One refiner: `refiner: nc | sdedit` (or just that word), and whatever differs from the experiment's settings: any
     field of the description of a refiner. Or a rival without a refiner: `refiner: restorer`, `restorer: NAME` (or
     `{name, options}`), which takes a prompt, and nothing of a refiner but `size` and `scale`."""
@@ -127,7 +89,7 @@ ArmConfig: Any = create_model(
 )
 
 
-class Pieces(_Strict):
+class Pieces(Strict):
     """Cut a clip into blocks of `frames` frames and a grid of `rows` × `columns`; each piece is a unit.
 
     Pieces of one clip say something about that clip only; the analysis says so.
@@ -138,7 +100,7 @@ class Pieces(_Strict):
     columns: int = Field(1, ge=1)
 
 
-class ClipConfig(_Strict):
+class ClipConfig(Strict):
     """A video, a folder of them, or `demo`, the bundled one; relative to the experiment's file.
 
     `original`: the undegraded original, where there is one. `name`: of the unit; default: the file's. `tag`: a word for
@@ -170,7 +132,7 @@ Arm = Annotated[ArmConfig, BeforeValidator(_arm)]
 Clip = Annotated[ClipConfig, BeforeValidator(_clip)]
 
 
-class ExperimentConfig(_Strict):
+class ExperimentConfig(Strict):
     """An offline experiment: every arm on every clip with every seed, on the same noise.
 
     Attributes:
@@ -193,16 +155,16 @@ class ExperimentConfig(_Strict):
 
     version: Literal[1]
     experiment: str = Field(pattern=f"^{NAME.pattern}$")
-    adapter: dict[str, Any] = {"name": "embedded"}
-    settings: dict[str, Any] = {}
+    adapter: dict[str, Any] = Field({"name": "embedded"})
+    settings: dict[str, Any] = Field({})
     arms: dict[str, Arm] = Field(min_length=2)
     control: str
     clips: list[Clip] = Field(min_length=1)
     seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**63)]], BeforeValidator(_seeds)] = Field([0], min_length=1)
-    metrics: list[str] = list(MEASURED)
-    weights: dict[Literal["clip", "lpips", "dover"], str] = {}
+    metrics: list[str] = Field(list(MEASURED))
+    weights: dict[Literal["clip", "lpips", "dover"], str] = Field({})
     primary: str = "mse"
-    guardrails: dict[str, str | float] = {}
+    guardrails: dict[str, str | float] = Field({})
     alpha: float = Field(0.05, gt=0, lt=0.5)
     planned_units: int | None = Field(None, ge=2)
     keep_clips: Literal["first_seed", "all", "none"] = "first_seed"
@@ -212,16 +174,16 @@ class ExperimentConfig(_Strict):
         for name in self.arms:
             if not NAME.fullmatch(name):
                 raise ValueError(f"arm {name!r}: names are letters, digits, dots, dashes and underscores")
-        _known("control", self.control, list(self.arms))
+        known("control", self.control, list(self.arms))
         for metric in self.metrics:
-            _known("metric", metric, MEASURABLE)
+            known("metric", metric, MEASURABLE)
             weights = metric_named(metric).weights
             if weights and weights not in self.weights:
                 raise ValueError(f"metric {metric!r} needs weights; say where they lie: weights: {{{weights}: PATH}}")
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError("a seed is given twice; every seed must be another")
         for name, what in (("primary", self.primary), *(("guardrail", metric) for metric in self.guardrails)):
-            _known(name, what, [*self.metrics, *(m + TO_ORIGINAL for m in self.metrics if m in FIDELITY)])
+            known(name, what, [*self.metrics, *(m + TO_ORIGINAL for m in self.metrics if m in FIDELITY)])
         if not metric_named(self.primary).sign:
             raise ValueError(f"primary is {self.primary!r}, of which neither more nor less is better; choose another")
         for metric, limit in self.guardrails.items():
@@ -232,9 +194,9 @@ class ExperimentConfig(_Strict):
                 raise ValueError(f"{metric} cannot decide: arm {restoring[0]} restores, and has none")
         adapters = [self.adapter, *(arm.adapter for arm in self.arms.values() if arm.adapter is not None)]
         for adapter in adapters:
-            _known("adapter's name", str(adapter.get("name")), available())
+            known("adapter's name", str(adapter.get("name")), available())
         for key in self.settings:
-            _known("settings key", key, SETTINGS)
+            known("settings key", key, SETTINGS)
         self.shared()
         return self
 
@@ -246,144 +208,11 @@ class ExperimentConfig(_Strict):
             raise ValueError(f"settings: {error}") from None
 
 
-def _known(what: str, found: str, allowed: Any) -> None:
-    if found not in allowed:
-        hint = did_you_mean(found, allowed, before="; ")
-        raise ValueError(f"{what} is {found!r}; allowed: {', '.join(allowed)}{hint}")
-
-
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Strength = Annotated[float, Field(gt=0, le=1)]
-Count = Annotated[int, Field(ge=0)]
-
-
-TAKEN = (*BASELINES, "nc", "sdedit", "trace")
-
-
-class PlanBase(_Strict):
-    """Every setting that each clip is refined with.
-
-    Beside these, any field of the description of a refiner, the same for all arms.
-
-    Attributes:
-        iterations: N of each arm; 0 is plain SDEdit, to which all others are compared.
-        cutoffs: ν of each arm, in [0, 1]; 0 is plain SDEdit again, and computed once.
-        strengths: in (0, 1].
-        seeds: each at least 0; a clip's value is the mean over them.
-        prompt: where the refiner takes one.
-        baselines: of `nc_refiner.baselines.BASELINES`.
-        restorers: names of `nc_refiner.baselines.restorers()`, or `{name, options, label}`; they have no strength.
-        ilvr_cutoff: ν of ILVR.
-        match_iterations: `matched_sdedit` is matched to this N, at each cutoff above 0; `renoise` repeats as often.
-        trace_iterations: follow the content loss over so many iterations at each cutoff, without denoising.
-        metrics: names of the evaluation catalogue.
-    """
-
-    iterations: tuple[Count, ...] = Field(default=(0, 1, 2, 3), min_length=1)
-    cutoffs: tuple[Fraction, ...] = Field(default=(1.0,), min_length=1)
-    strengths: tuple[Strength, ...] | None = Field(default=None, min_length=1)
-    seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] = Field(default=(0,), min_length=1)
-    prompt: str | None = None
-    baselines: tuple[str, ...] = ()
-    restorers: tuple[Restoring, ...] = ()
-    ilvr_cutoff: Fraction = 0.5
-    match_iterations: Annotated[int, Field(ge=1)] = 3
-    trace_iterations: Count = 0
-    metrics: tuple[str, ...] = DEFAULT
-
-    @field_validator("baselines")
-    @classmethod
-    def _known_baselines(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        for name in names:
-            if name not in BASELINES:
-                near = did_you_mean(name, BASELINES, before=" (", after=")")
-                raise ValueError(f"unknown baseline {name!r}{near}; there are: {', '.join(BASELINES)}")
-        return names
-
-    @field_validator("restorers")
-    @classmethod
-    def _one_name_each(cls, chosen: tuple[RestorerChoice, ...]) -> tuple[RestorerChoice, ...]:
-        names = [choice.method for choice in chosen]
-        for name in names:
-            if names.count(name) > 1 or name in TAKEN:
-                raise ValueError(f"the name {name!r} is taken; give a label of its own")
-        return chosen
-
-    @field_validator("metrics")
-    @classmethod
-    def _known_metrics(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        return chosen(names)
-
-    @property
-    def described(self) -> dict[str, Any]:
-        """The fields of the description that are set."""
-        return self.model_dump(include=set(DESCRIBED), exclude_none=True, mode="json")
-
-    @property
-    def alone(self) -> bool:
-        """Whether arms run one by one, as they have no latents in common under what is set."""
-        return not self.described.keys() <= {"num_inference_steps", "guidance_scale", "reuse_prediction"}
-
-
-# What a sweep varies has a list of its own: strengths stand for start timesteps too. A target would choose them itself.
-VARIED = ("iterations", "cutoff", "strength", "start_timestep", "keep", "tuning")
-DESCRIBED = changes(RefinerDescription, "backbone", *VARIED)
-SweepPlan: Any = create_model(
-    "SweepPlan", __base__=PlanBase, __doc__=PlanBase.__doc__, __module__=__name__, **DESCRIBED
-)
-
-
-class RefinerChoice(_Strict):
-    """A registered refiner and its options."""
-
-    name: str
-    options: dict[str, Any] = Field(default_factory=dict)
-
-
-class SweepConfig(SweepPlan):
-    """A plan, and what it runs on.
-
-    Attributes:
-        version: of this format: 1.
-        refiners: registered names, or `{name, options}`.
-        clips: folder of videos, beside the config file unless absolute; `demo` is the bundled clip.
-        originals: folder of undegraded originals with the same names; adds `psnr_to_original`.
-        frames: only the first so many of each clip.
-        height: resize clips to this height first, in pixels.
-        output: folder for table and report, beside the config file; `--output` goes first.
-        keep_clips: outputs to keep for the report's players: those of the first seed, all, or none.
-    """
-
-    version: Literal[1] = 1
-    refiners: tuple[RefinerChoice, ...] = Field(default=(RefinerChoice(name="embedded"),), min_length=1)
-    clips: str
-    originals: str | None = None
-    frames: Annotated[int, Field(ge=1)] = 8
-    height: Annotated[int, Field(ge=16)] | None = None
-    output: str | None = None
-    keep_clips: Literal["first_seed", "all", "none"] = "first_seed"
-
-    @field_validator("refiners", mode="before")
-    @classmethod
-    def _names(cls, given: Any) -> Any:
-        found = given if isinstance(given, (list, tuple)) else [given]
-        return [{"name": item} if isinstance(item, str) else item for item in found]
-
-
 def load_config(path: Path) -> ExperimentConfig:
     """Read and check an experiment's file.
 
     Raises:
         ConfigError: no such file, not YAML, or a key or value that is not allowed; one line that names it.
     """
-    return _load(path, ExperimentConfig)
-
-
-def load_sweep(path: Path) -> SweepConfig:
-    """Read and check a sweep's file; errors as `load_config`."""
-    return _load(path, SweepConfig)
-
-
-def _load(path: Path, model: Any) -> Any:
     document = read_document(path)
-    return validated(model, document.data, document)
+    return validated(ExperimentConfig, document.data, document)

@@ -16,8 +16,9 @@ from ...refining.resize import output_size, resized
 from ...refining.settings import RefineSettings
 from .arms import Arm
 from .clips import InputClip
-from .config import PlanBase, RestorerChoice
+from .restorer_choice import RestorerChoice
 from .results import cell_key
+from .sweep_config import PlanBase
 
 __all__ = ["Restorers"]
 

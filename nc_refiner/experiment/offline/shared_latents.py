@@ -18,7 +18,7 @@ from ...evaluation.measure import measure_frames
 from ...refining.plan import settled
 from .arms import Arm
 from .clips import InputClip
-from .config import PlanBase
+from .sweep_config import PlanBase
 
 __all__ = ["Bench", "reused_by"]
 

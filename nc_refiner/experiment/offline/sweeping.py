@@ -23,11 +23,11 @@ from ...refining.resize import resized
 from ...refining.settings import RefineSettings
 from .arms import Arm, arms_of
 from .clips import InputClip
-from .config import PlanBase
 from .restoring import Restorers
 from .results import KEPT, CellStore, cell_key
 from .shared_encode import SharedEncode
 from .shared_latents import Bench, reused_by
+from .sweep_config import PlanBase
 from .work import Row, Work, finish
 
 __all__ = ["cells_in", "keeper", "run_plan", "strengths_of"]

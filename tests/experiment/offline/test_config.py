@@ -12,9 +12,10 @@ import torch
 
 from nc_refiner.config.document import ConfigError
 from nc_refiner.config.refiner import RefinerDescription
-from nc_refiner.experiment.offline.config import ArmConfig, SweepPlan, load_config, load_sweep
+from nc_refiner.experiment.offline.config import ArmConfig, load_config
 from nc_refiner.experiment.offline.results import MANIFEST, read_results
-from nc_refiner.sweeps import SweepClip, run_plan
+from nc_refiner.sweeps import SweepClip, SweepPlan, run_plan
+from nc_refiner.sweeps import load_config as load_sweep
 
 from ...evaluation.conftest import noisy, textured
 
@@ -24,7 +25,8 @@ import nc_refiner.config.refiner as refiner
 class WithMore(refiner.RefinerDescription):
     sharpness: float = 0.5
 refiner.RefinerDescription = WithMore
-from nc_refiner.experiment.offline.config import ArmConfig, ExperimentConfig, SweepConfig
+from nc_refiner.experiment.offline.config import ArmConfig, ExperimentConfig
+from nc_refiner.experiment.offline.sweep_config import SweepConfig
 arm = ArmConfig(refiner="nc", sharpness=0.75)
 sweep = SweepConfig(clips="demo", sharpness=0.25)
 print(json.dumps([arm.sharpness, sweep.described, sweep.alone]))
