@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..ray_address import joined_instead_of
 from .delegating import Delegating
 from .registry import create
 
@@ -35,7 +36,8 @@ class WindowPool(Delegating):
         address: of a running Ray cluster; None: the one this process is connected to, else one on this machine.
 
     Raises:
-        ImportError: Ray is not installed. ValueError: the adapter's windows cannot be predicted on their own.
+        ImportError: Ray is not installed. ValueError: the adapter's windows cannot be predicted on their own, or
+            this process has joined another Ray than the one at `address`.
 
     Examples:
         >>> from nc_refiner import CalibratedRefiner
@@ -63,6 +65,11 @@ class WindowPool(Delegating):
         if not self.requirements.latent_windows:
             raise ValueError(f"{self.name} does not take windows of latents, so they cannot go to several actors")
         self._own = not ray.is_initialized()
+        if not self._own and (joined := joined_instead_of(address)) is not None:
+            raise ValueError(
+                f"this program has joined the Ray at {joined} already, and the pool is to use the one at {address}; "
+                "call ray.shutdown() first, or leave the address out"
+            )
         if self._own:
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
             # On one machine the number of CPUs is ours: more actors than cores are slow, not impossible.

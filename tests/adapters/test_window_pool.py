@@ -64,6 +64,11 @@ def test_a_lost_actor_costs_nothing(pool, clip, embedded):
     assert killed and ray.get(pool._actors[0].process.remote()) != found[0]
 
 
+def test_a_ray_that_was_joined_before_is_not_taken_for_another(pool):
+    with pytest.raises(ValueError, match=r"joined the Ray at .* already, .* the one at 10\.9\.9\.9:6379"):
+        WindowPool("embedded", {"device": "cpu"}, address="10.9.9.9:6379")
+
+
 def test_what_cannot_be_spread_is_refused():
     with pytest.raises(ValueError, match="actors is 0"):
         WindowPool("embedded", actors=0)

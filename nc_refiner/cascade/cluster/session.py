@@ -17,6 +17,7 @@ from typing import Any
 from ..._version import __version__
 from ...config.document import ConfigError
 from ...naming import one_line
+from ...ray_address import joined_instead_of
 from ..fingerprint import code_version
 
 __all__ = ["INSTALL", "Capacity", "require_ray", "session"]
@@ -64,8 +65,7 @@ def session(address: str | None, cpus: int | None = None, packed: bytes | None =
 
     if ray.is_initialized():
         # A program that uses Ray itself: its connection is used and left open.
-        joined = ray.get_runtime_context().gcs_address
-        if address is not None and address != "auto" and not _same(address, joined):
+        if (joined := joined_instead_of(address)) is not None:
             raise ConfigError(
                 f"this program has joined the Ray at {joined} already, and the run is to use the one at {address}; "
                 "call ray.shutdown() first, or leave the address out"
@@ -84,20 +84,6 @@ def session(address: str | None, cpus: int | None = None, packed: bytes | None =
         yield _capacity()
     finally:
         ray.shutdown()
-
-
-def _same(one: str, other: str) -> bool:
-    """Whether two addresses are one: Ray knows a machine by its number, people by its name or as this one."""
-
-    def place(address: str) -> tuple[str, str]:
-        host, _, port = address.rpartition(":")
-        try:
-            return socket.gethostbyname(host), port
-        except OSError:
-            return host, port
-
-    (host, port), (other_host, other_port) = place(one), place(other)
-    return port == other_port and (host == other_host or host.startswith("127."))
 
 
 def _start(cpus: int) -> None:
