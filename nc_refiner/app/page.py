@@ -13,6 +13,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from ..adapters.embedded.adapter import DEFAULT_CUTOFF, DEFAULT_STEPS, DEFAULT_STRENGTH
 from ..config.refiner import Backbone, RefinerDescription
 from ..evaluation.extras import needs
 from ..pages.lines import line_plot
@@ -118,7 +119,7 @@ def build(job: Job, refiners: Mapping[str, Backbone] | None = None) -> Any:
                 strength = gr.Slider(
                     0.05,
                     1,
-                    0.4,
+                    DEFAULT_STRENGTH,
                     step=0.05,
                     label="Strength",
                     info="How much the refiner may change.",
@@ -128,7 +129,7 @@ def build(job: Job, refiners: Mapping[str, Backbone] | None = None) -> Any:
                 cutoff = gr.Slider(
                     0,
                     1,
-                    0.45,
+                    DEFAULT_CUTOFF,
                     step=0.05,
                     label="Cutoff",
                     info="Frequencies that must stay; 1 is all.",
@@ -138,7 +139,9 @@ def build(job: Job, refiners: Mapping[str, Backbone] | None = None) -> Any:
                     start = gr.Button("Refine", variant="primary", elem_id="start")
                     stop = gr.Button("Stop", variant="stop", elem_id="stop")
                 with gr.Accordion("More", open=False):
-                    steps = gr.Slider(4, 100, 20, step=1, label="Steps of the whole schedule", elem_id="steps")
+                    steps = gr.Slider(
+                        4, 100, DEFAULT_STEPS, step=1, label="Steps of the whole schedule", elem_id="steps"
+                    )
                     seed = gr.Number(0, label="Seed", precision=0, minimum=0, elem_id="seed")
                     frames = gr.Slider(
                         1, limits.frames, min(16, limits.frames), step=1, label="Frames", elem_id="frames"
