@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,18 +36,20 @@ def pieces_of(video: Path, count: int) -> Iterator[Tensor]:
     with FrameReader(video) as source:
         rows = min(ROWS, source.height // 2)
         total = source.frames
+    if total < FRAMES:
+        raise ValueError(f"{video} has {total} frames; a piece needs {FRAMES}")
     starts = [min(int(total * (index + 0.5) / count), total - FRAMES) for index in range(count)]
     with FrameReader(video, height=rows) as source:
-        taken: list[Tensor] = []
+        latest: deque[Tensor] = deque(maxlen=FRAMES)
         for number, frame in enumerate(source):
-            if starts[0] <= number < starts[0] + FRAMES:
-                taken.append(frame)
-            if len(taken) == FRAMES:
-                whole = torch.stack(taken)
+            latest.append(frame)
+            # Pieces of a short video share frames, or are the same.
+            while starts and number == starts[0] + FRAMES - 1:
+                starts.pop(0)
+                whole = torch.stack(tuple(latest))
                 height, width = rows // 16 * 16, min(COLUMNS, whole.shape[3] // 16 * 16)
                 left = (whole.shape[3] - width) // 2
                 yield whole[..., :height, left : left + width].contiguous()
-                taken, starts = [], starts[1:]
             if not starts:
                 return
 
