@@ -14,6 +14,7 @@ import pytest
 import torch
 import yaml
 
+from nc_refiner.adapters.embedded.weights import DEFAULT_WEIGHTS
 from nc_refiner.evaluation import clipped_shift, delta_e, flicker, saturation_shift, warping_error
 from nc_refiner.evaluation.catalogue import DEFAULT, FIDELITY
 from nc_refiner.evaluation.measure import measure_frames
@@ -204,7 +205,9 @@ def test_calibration_starts_from_the_noise_of_its_pair(call: Call, tmp_path: Pat
 
 @pytest.mark.slow
 def test_killed_and_resumed_it_gives_the_same(call: Call, tmp_path: Path) -> None:  # noqa: F811
-    path, whole, broken = experiment(tmp_path), tmp_path / "whole", tmp_path / "broken"
+    # The process that is killed knows the shipped weights alone, which also give it something to do.
+    path = experiment(tmp_path, adapter={"name": "embedded", "weights": str(DEFAULT_WEIGHTS)})
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert call("ab", "run", path, "--output", whole, "--quiet").code == 0
     command = [*PROGRAM, "ab", "run", str(path), "--output", str(broken), "--quiet"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as running:
