@@ -178,3 +178,13 @@ def test_a_target_instead_of_settings(capsys: pytest.CaptureFixture[str]) -> Non
         exec(text, names)
         assert names["refined"].receipt["keep"]["target"] == {"ssim": 0.9}
     assert "'reached'" in capsys.readouterr().out
+
+
+def test_the_masks_figures_are_what_their_snippet_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    ((page, text),) = snippets("mask-error")
+    exec(compile(text, str(page), "exec"), {})
+    printed = [float(line.split(": ")[1]) for line in capsys.readouterr().out.splitlines()]
+    told = re.search(
+        r"is ([\d.]+)\s+times smaller inside than outside at strength 0.4, and ([\d.]+) times", page.read_text("utf-8")
+    )
+    assert told is not None and printed == pytest.approx([float(value) for value in told.groups()], abs=0.15)
