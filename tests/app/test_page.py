@@ -66,6 +66,7 @@ class Tab:
         self.page.goto(address)
         self.page.wait_for_selector("#start", timeout=TAKES)
         self.page.click("text=More")
+        self.numbers: dict[str, int] = {}
         self.number("frames", frames)
         self.number("steps", 6)
         self.page.locator("#height input").fill("64")
@@ -76,6 +77,7 @@ class Tab:
 
         The field is there before the page is ready, on a busy machine seconds before, and is then set back.
         """
+        self.numbers[name] = value
         fields = [self.page.locator(f"#{name} input[type={kind}]") for kind in ("number", "range")]
         for _ in range(60):
             fields[0].fill(str(value))
@@ -89,6 +91,9 @@ class Tab:
         return self.page.inner_text("#status")
 
     def start(self) -> None:
+        # What came in between, such as a file, may have found the page not ready yet.
+        for name, value in list(self.numbers.items()):
+            self.number(name, value)
         self.page.click("#start")
 
     def until(self, words: str) -> None:
