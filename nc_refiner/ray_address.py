@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import socket
 
-__all__ = ["joined_instead_of"]
+__all__ = ["joined_another"]
 
 
-def joined_instead_of(address: str | None) -> str | None:
-    """The address of the Ray that this process has joined, where `address` names another; None if all is well.
+def joined_another(address: str | None, what: str) -> str | None:
+    """What to tell the user where this process has joined another Ray than `what` is to use; None if all is well.
 
-    `auto` and None take whatever Ray there is.
+    The addresses `auto` and None take whatever Ray there is.
     """
     import ray
 
     joined = str(ray.get_runtime_context().gcs_address)
-    return None if address is None or address == "auto" or _same(address, joined) else joined
+    if address is None or address == "auto" or _same(address, joined):
+        return None
+    return (
+        f"this program has joined the Ray at {joined} already, and {what} is to use the one at {address}; "
+        "call ray.shutdown() first, or leave the address out"
+    )
 
 
 def _same(one: str, other: str) -> bool:

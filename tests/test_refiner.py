@@ -1,4 +1,4 @@
-"""`CalibratedRefiner` on the shipped model: identity, effect, fitting, windows, receipts."""
+"""`CalibratedRefiner` on the embedded adapter, in small: identity, effect, fitting, windows, receipts."""
 
 from __future__ import annotations
 

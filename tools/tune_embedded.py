@@ -28,7 +28,6 @@ from nc_refiner.video import FrameReader
 
 log = logging.getLogger(__name__)
 FRAMES, ROWS, COLUMNS = 2, 96, 160
-SHIPPED = Path(tuning.__file__).with_name("embedded.json")
 
 
 def pieces_of(video: Path, count: int) -> Iterator[Tensor]:
@@ -60,7 +59,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=Path, nargs="+", required=True, help="videos that no evaluation uses")
     parser.add_argument("--pieces", type=int, default=3, help="pieces of each video (default 3)")
-    parser.add_argument("--output", type=Path, default=SHIPPED, help="the file to write (default: the one that ships)")
+    parser.add_argument(
+        "--output", type=Path, default=tuning.BUILT_IN, help="the file to write (default: the one that ships)"
+    )
     parser.add_argument("--threads", type=int, default=1, help="torch threads (default 1)")
     given = parser.parse_args(arguments)
     torch.set_num_threads(given.threads)

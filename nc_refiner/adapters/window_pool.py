@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..ray_address import joined_instead_of
+from ..ray_address import joined_another
 from .delegating import Delegating
 from .registry import create
 
@@ -65,11 +65,8 @@ class WindowPool(Delegating):
         if not self.requirements.latent_windows:
             raise ValueError(f"{self.name} does not take windows of latents, so they cannot go to several actors")
         self._own = not ray.is_initialized()
-        if not self._own and (joined := joined_instead_of(address)) is not None:
-            raise ValueError(
-                f"this program has joined the Ray at {joined} already, and the pool is to use the one at {address}; "
-                "call ray.shutdown() first, or leave the address out"
-            )
+        if not self._own and (obstacle := joined_another(address, "the pool")) is not None:
+            raise ValueError(obstacle)
         if self._own:
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
             # On one machine the number of CPUs is ours: more actors than cores are slow, not impossible.

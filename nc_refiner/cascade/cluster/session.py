@@ -17,7 +17,7 @@ from typing import Any
 from ..._version import __version__
 from ...config.document import ConfigError
 from ...naming import one_line
-from ...ray_address import joined_instead_of
+from ...ray_address import joined_another
 from ..fingerprint import code_version
 
 __all__ = ["INSTALL", "Capacity", "require_ray", "session"]
@@ -65,11 +65,8 @@ def session(address: str | None, cpus: int | None = None, packed: bytes | None =
 
     if ray.is_initialized():
         # A program that uses Ray itself: its connection is used and left open.
-        if (joined := joined_instead_of(address)) is not None:
-            raise ConfigError(
-                f"this program has joined the Ray at {joined} already, and the run is to use the one at {address}; "
-                "call ray.shutdown() first, or leave the address out"
-            )
+        if (obstacle := joined_another(address, "the run")) is not None:
+            raise ConfigError(obstacle)
         _check_machines(packed)
         yield _capacity()
         return

@@ -16,7 +16,8 @@ from ...config.refiner import RefinerDescription, SDEditDescription, calibration
 from ...evaluation.catalogue import FIDELITY, METRICS, TO_ORIGINAL, metric_named
 from ...refining.settings import RefineSettings
 from ..statistics.non_inferiority import parse_limit
-from .restorer_choice import NAME, Restoring, Strict, known
+from .restorer_choice import Restoring
+from .sections import NAME, Strict, known
 
 __all__ = [
     "ArmBase",

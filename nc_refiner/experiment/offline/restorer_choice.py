@@ -1,31 +1,15 @@
-"""A restorer as an experiment or a sweep names it in YAML; and what the keys of both files are checked with."""
+"""A restorer as an experiment or a sweep names it."""
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
 from ...baselines.restorer_names import restorers as known_restorers
-from ...naming import did_you_mean
+from .sections import NAME, Strict, known
 
-__all__ = ["NAME", "RestorerChoice", "Restoring", "Strict", "known"]
-
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-
-
-class Strict(BaseModel):
-    """A section of a file: no key but those it has, and never changed."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-def known(what: str, found: str, allowed: Any) -> None:
-    """Raises ValueError, with the nearest name, where `found` is none of those allowed."""
-    if found not in allowed:
-        hint = did_you_mean(found, allowed, before="; ")
-        raise ValueError(f"{what} is {found!r}; allowed: {', '.join(allowed)}{hint}")
+__all__ = ["RestorerChoice", "Restoring"]
 
 
 class RestorerChoice(Strict):

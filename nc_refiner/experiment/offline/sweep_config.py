@@ -13,7 +13,8 @@ from ...config.problems import validated
 from ...config.refiner import RefinerDescription, changes
 from ...evaluation.catalogue import DEFAULT, chosen
 from ...naming import did_you_mean
-from .restorer_choice import RestorerChoice, Restoring, Strict
+from .restorer_choice import RestorerChoice, Restoring
+from .sections import Strict
 
 __all__ = ["PlanBase", "RefinerChoice", "SweepConfig", "SweepPlan", "load_config"]
 

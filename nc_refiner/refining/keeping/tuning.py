@@ -20,6 +20,7 @@ __all__ = ["HEIGHTS", "Line", "Tuning", "built_in", "fitted", "read_tuning", "wr
 
 HEIGHTS = (0.1, 0.2, 0.35, 0.5, 0.7, 1.0, 1.35, 1.7, 2.0)
 """Rungs that are measured."""
+BUILT_IN = Path(__file__).with_name("embedded.json")
 VERSION = 1
 MAX_BYTES = 1 << 20
 
@@ -81,7 +82,7 @@ def write_tuning(tuning: Tuning, path: Path) -> None:
 
 def built_in() -> Tuning:
     """What holds for the embedded refiner; where nobody tuned, other hosts start from it too."""
-    return read_tuning(Path(__file__).with_name("embedded.json"))
+    return read_tuning(BUILT_IN)
 
 
 def read_tuning(path: Path) -> Tuning:
