@@ -77,6 +77,16 @@ def test_network_is_convolutional_in_time_and_exact_about_batches():
     assert not torch.equal(moved[:, :, 3], both[:, :, 3]), "a frame must see its neighbour"
 
 
+def test_the_layout_in_memory_changes_nothing_but_rounding(embedded):
+    """The adapter lays the network out as its convolutions run fastest on the CPU."""
+    assert embedded.network.trunk[1].weight.is_contiguous(memory_format=torch.channels_last)
+    plain = load_network(DEFAULT_WEIGHTS)
+    x = torch.randn((1, 3, 4, 32, 48), generator=torch.Generator().manual_seed(0))
+    phase = torch.tensor([0.4])
+    with torch.no_grad():
+        assert torch.allclose(embedded.network(x, phase), plain(x, phase), atol=2e-4, rtol=0)
+
+
 def test_a_fresh_network_looks_at_single_frames():
     """It begins as the single-frame denoiser its trunk is, and has to learn to use the neighbours."""
     with torch.random.fork_rng():

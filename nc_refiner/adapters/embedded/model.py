@@ -85,13 +85,18 @@ class _PixelNorm(nn.Module):
         return y.permute(0, 3, 1, 2)
 
 
-def _neighbours(x: Tensor, frames: int) -> tuple[Tensor, Tensor]:
-    """`(B·F, C, H, W)` → the previous and the next frame's features, zero where there is none.
+def _shifted(x: Tensor, channels: int, frames: int) -> Tensor:
+    """`(B·F, C, H, W)` with the previous frame's first `channels` and the next frame's next `channels` in place of its
+    own, zero where there is no such frame.
 
     Zeros, not a repeated end: a frame that stood in for its own neighbour would bring the same noise twice."""
-    y = x.unflatten(0, (-1, frames))
-    nothing = torch.zeros_like(y[:, :1])
-    return torch.cat([nothing, y[:, :-1]], dim=1).flatten(0, 1), torch.cat([y[:, 1:], nothing], dim=1).flatten(0, 1)
+    own, seen = x.unflatten(0, (-1, frames)), x.clone()
+    each, before, after = seen.unflatten(0, (-1, frames)), slice(0, channels), slice(channels, 2 * channels)
+    each[:, 1:, before] = own[:, :-1, before]
+    each[:, :1, before] = 0
+    each[:, :-1, after] = own[:, 1:, after]
+    each[:, -1:, after] = 0
+    return seen
 
 
 class _Mix(nn.Module):
@@ -107,9 +112,11 @@ class _Mix(nn.Module):
         if frames == 1:
             return x
         onward, back = self.mix(x).unflatten(0, (-1, frames)).chunk(2, dim=2)
-        still = (0,) * 6
-        moved = F.pad(onward[:, :-1], (*still, 1, 0)) + F.pad(back[:, 1:], (*still, 0, 1))
-        return x + moved.flatten(0, 1) * weight.to(moved.dtype)
+        moved = torch.zeros_like(x)
+        each = moved.unflatten(0, (-1, frames))
+        each[:, 1:] = onward[:, :-1]
+        each[:, :-1] += back[:, 1:]
+        return x + moved.mul_(weight.to(moved.dtype))
 
 
 class _Block(nn.Module):
@@ -132,9 +139,7 @@ class _Block(nn.Module):
         scale, shift = self.modulation(embedding)[:, :, None, None].chunk(2, dim=1)
         h = self.norm2(self.conv1(F.silu(self.norm1(x))))
         h = F.silu(h * (1 + scale) + shift)
-        before, after = _neighbours(h[:, : 2 * self.shift], frames)
-        seen = torch.cat([before[:, : self.shift], after[:, self.shift :], h[:, 2 * self.shift :]], dim=1)
-        return cast(Tensor, self.skip(x) + self.conv2(seen))
+        return cast(Tensor, self.skip(x) + self.conv2(_shifted(h, self.shift, frames)))
 
 
 class _Helper(nn.Module):
