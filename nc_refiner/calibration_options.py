@@ -33,8 +33,8 @@ class NoiseCalibration:
             tensor or array, a ready mask by name, or a function of the frames; None is strict everywhere. It is
             averaged by area onto the latents.
         cutoff_outside: ν where the mask is 0, in [0, 1]; None is 0, free. Only with a mask.
-        objective: `paper`, or `colour_safe`: the k-th update takes 1/√k of the correction, so that
-            colours hold at any N.
+        objective: `paper`, or `colour_safe`: the k-th update takes 1/k^1.25 of the correction, so
+            that colours hold at any N.
         cutoff_time: how quick a change over time is still corrected, in (0, 1] of the Nyquist frequency of latent
             frames; None and 1 are all of it. One frame is never filtered.
         hold: how far the kept band of every estimate while denoising is pulled to the reference, in [0, 1]; the pull

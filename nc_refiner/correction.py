@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from torch import Tensor
@@ -10,7 +9,10 @@ from torch import Tensor
 from .calibration_options import NoiseCalibration, Objective
 from .frequency import LowPass, TimeLowPass
 
-__all__ = ["Correction"]
+__all__ = ["DECAY", "Correction"]
+
+DECAY = 1.25
+"""Of the steps that keep colours safe. Above 1 their sum is finite: however many follow, they add a bounded amount."""
 
 
 class Correction:
@@ -68,6 +70,6 @@ class Correction:
         return self._outside(difference).lerp(kept, weights)
 
     def step(self, excess: Tensor, iteration: int) -> Tensor:
-        """How much of `excess` the `iteration`-th update takes, 1 and up: all, or 1/√k of it where colours are to be
-        safe. The first updates mend the content; what later ones in full would add is contrast and clipped colours."""
-        return excess if self._objective == "paper" or iteration == 1 else excess / math.sqrt(iteration)
+        """How much of `excess` the `iteration`-th update takes, 1 and up: all, or 1/k^`DECAY` of it where colours are
+        to be safe. The first updates mend the content; what later ones in full would add is contrast and clipping."""
+        return excess if self._objective == "paper" or iteration == 1 else excess / iteration**DECAY

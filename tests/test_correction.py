@@ -63,7 +63,7 @@ def test_the_iteration_is_the_formula(inside, outside, time, safe, masked, itera
         d = d if time in (None, 1.0) or frames == 1 else slow_in_time(d, time)
         beyond = low_pass(d, outside) if outside else np.zeros_like(d)
         taken = weights * low_pass(d, inside) + (1 - weights) * beyond
-        x = x - LEVEL.alpha * taken / (math.sqrt(number) if safe else 1)
+        x = x - LEVEL.alpha * taken / (number**1.25 if safe else 1)
     config = NoiseCalibration(
         iterations=iterations,
         cutoff=inside,
@@ -153,7 +153,7 @@ def test_the_first_step_is_the_papers_and_the_next_ones_shrink():
     one, two = (calibrate(x, reference, LEVEL, torch.tanh, config).x_t for config in paper)
     one_safe, two_safe = (calibrate(x, reference, LEVEL, torch.tanh, config).x_t for config in safe)
     assert torch.equal(one, one_safe)
-    assert torch.allclose(two_safe - one, (two - one) / math.sqrt(2), atol=1e-6)
+    assert torch.allclose(two_safe - one, (two - one) / 2**1.25, atol=1e-6)
 
 
 def test_a_hold_pulls_the_band_and_fades():

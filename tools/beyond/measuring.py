@@ -14,6 +14,7 @@ from torch import Tensor
 from nc_refiner.adapters.base import RefinerAdapter
 from nc_refiner.baselines import Setting, encoded, matched_sdedit
 from nc_refiner.calibration import NoiseCalibration, content_loss
+from nc_refiner.correction import DECAY
 from nc_refiner.evaluation.measure import measure_frames
 from nc_refiner.experiment.offline.results import CellStore, cell_key
 from nc_refiner.refining.fidelity import Fidelity
@@ -70,8 +71,11 @@ def rows_of_question(
 
 
 def _identity(arm: Arm) -> Row:
-    """The arm as its cell is known by. Without reuse it is not said: cells from when that was the default stay good."""
+    """The arm as its cell is known by. Without reuse it is not said: cells from when that was the default stay good.
+    How fast colour-safe steps shrink is said: it has changed."""
     found = asdict(arm)
+    if found["calibration"].get("objective") == "colour_safe":
+        found["calibration"]["decay"] = DECAY
     if found["calibration"].get("reuse_prediction") is False:
         del found["calibration"]["reuse_prediction"]
     return found
