@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import queue
 import secrets
-import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from ..adapters.embedded.adapter import DEFAULT_CUTOFF, DEFAULT_STEPS, DEFAULT_S
 from ..config.refiner import Backbone, RefinerDescription
 from ..evaluation.extras import needs
 from ..pages.lines import line_plot
+from .folders import RunFolders
 from .job import Cancelled, Job, Outcome, Wanted
 from .recipes import as_python, as_yaml
 
@@ -70,6 +70,7 @@ def build(job: Job, refiners: Mapping[str, Backbone] | None = None) -> Any:
 
     # Gradio ends its own side of a run only: the run itself is told by the page that it belongs to.
     running: dict[str, threading.Event] = {}
+    folders = RunFolders()
 
     def refine(token: str, *given: Any) -> Iterator[list[Any]]:
         quiet = [gr.skip()] * 8
@@ -80,7 +81,7 @@ def build(job: Job, refiners: Mapping[str, Backbone] | None = None) -> Any:
             yield [_status(error=_words(error)), *quiet]
             return
         running[token] = cancelled = threading.Event()
-        for update in _updates(job, asked, cancelled):
+        for update in _updates(job, asked, folders.new(), cancelled):
             if update.error:
                 yield [_status(error=update.error), *quiet]
             elif update.outcome is None:
@@ -202,10 +203,9 @@ def launch(page: Any, host: str, port: int, megabytes: int, password: Sequence[s
     )
 
 
-def _updates(job: Job, asked: Wanted, cancelled: threading.Event) -> Iterator[_Update]:
+def _updates(job: Job, asked: Wanted, folder: Path, cancelled: threading.Event) -> Iterator[_Update]:
     """The run in a thread of its own; leaving this generator, or `cancelled`, stops it."""
     messages: queue.Queue[_Update] = queue.Queue()
-    folder = Path(tempfile.mkdtemp(prefix="nc_refiner_app_"))
 
     def work() -> None:
         try:
